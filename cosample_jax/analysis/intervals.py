@@ -1,0 +1,194 @@
+"""Intervals: Wilson for a share, bootstraps over problems for everything else."""
+
+import functools
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+LEVEL = 0.95
+DRAWS = 10_000
+# A difference this many standard errors wide is found with 80% power at the two-sided 5% level: 1.96 + 0.84.
+DETECTABLE = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
+_CHUNK = 8_000_000  # resampled problems held at once: bounds the memory
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """a - b, its interval, its standard error, the minimum detectable difference, and over how many
+    problems.
+    """
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    detectable: float
+    problems: int
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval for a share (Wilson 1927); the whole of [0, 1] when there was no trial."""
+    if not 0 <= successes <= trials:
+        raise ValueError(f'{successes} successes in {trials} trials')
+    if trials == 0:
+        return Interval(0.0, 1.0)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share = successes / trials
+    scale = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    half = z / scale * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    # At the ends the two terms cancel exactly in theory, not in floating point.
+    low = 0.0 if successes == 0 else float(centre - half)
+    high = 1.0 if successes == trials else float(centre + half)
+    return Interval(low, high)
+
+
+def resampled_means(values, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Means over problems drawn with replacement: values [problems, columns] -> [draws, columns].
+
+    Every column sees the same draws, so differences between columns are paired.
+    """
+    values = np.asarray(values, np.float64)
+    problems = len(values)
+    if problems == 0:
+        raise ValueError('no problem to resample')
+    rows = max(1, min(draws, _CHUNK // problems))
+    sizes = [min(rows, draws - start) for start in range(0, draws, rows)]
+    return np.concatenate(
+        [_problem_weights(problems, size, seed, i) @ values for i, size in enumerate(sizes)]
+    )
+
+
+@functools.lru_cache(maxsize=2)  # a table asks for the same problems over and over
+def _problem_weights(problems, rows, seed, chunk):
+    """Bootstrap weights [rows, problems]; each row sums to one."""
+    rng = np.random.default_rng([seed, chunk])
+    picks = rng.integers(problems, size=(rows, problems))
+    picks += problems * np.arange(rows)[:, None]
+    return np.bincount(picks.ravel(), minlength=rows * problems).reshape(rows, problems) / problems
+
+
+def quantiles(draws: np.ndarray, level: float = LEVEL) -> np.ndarray:
+    """The percentile interval of each column: [draws, columns] -> [2, columns]."""
+    return np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+
+
+def mean_interval(values, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Bootstrap interval of the mean over problems of each column: values [problems, columns] -> [2,
+    columns].
+    """
+    return quantiles(resampled_means(values, draws, seed))
+
+
+def share_interval(values, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """As `mean_interval` for values in [0, 1], with Wilson's interval where every problem has 0, or every one
+    has 1.
+
+    There each draw is the same and the bootstrap would claim certainty.
+    """
+    values = np.asarray(values, np.float64)
+    bounds = mean_interval(values, draws, seed)
+    for column in np.flatnonzero((values == values[0]).all(0) & np.isin(values[0], (0, 1))):
+        bounds[:, column] = wilson(int(values[:, column].sum()), len(values))
+    return bounds
+
+
+def paired_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
+    """Mean of a - b over the SAME problems, bootstrapped over them.
+
+    Args:
+        a, b: one value a problem, [problems], in the same problem order.
+
+    Returns:
+        The difference, its percentile interval, the paired standard error std(a - b) / sqrt(problems), and
+        the minimum detectable difference (80% power, two-sided 5%) from it. Where all pairs are equal the
+        detectable difference is computed as if one had differed by one: equal pairs do not prove that no
+        difference exists.
+
+    Raises:
+        ValueError: different shapes, or no problem.
+    """
+    a, b = _same_shape(a, b)
+    pairs = a - b
+    problems = len(pairs)
+    low, high = mean_interval(pairs[:, None], draws, seed)[:, 0]
+    error = float(pairs.std(ddof=1) / np.sqrt(problems)) if problems > 1 else float('inf')
+    return _difference(pairs.mean(), low, high, error, problems)
+
+
+def seeded_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
+    """Mean of a - b over training seeds and problems, both resampled: the two-level bootstrap.
+
+    Problems are crossed with seeds (each seed is tested on the same problems), so each draw picks problems,
+    shared by a and b, and seeds, apart for a and b (Owen 2007, the pigeonhole bootstrap). Few seeds
+    understate their own spread by (n - 1) / n; the seed weights are stretched by sqrt(n / (n - 1)) to undo it
+    (Rao and Wu 1988). With one seed on either side that level says nothing and the interval holds for this
+    run only.
+
+    Args:
+        a, b: [seeds of a, problems] and [seeds of b, problems], the same problems in the same order.
+    """
+    a, b = np.atleast_2d(np.asarray(a, np.float64)), np.atleast_2d(np.asarray(b, np.float64))
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f'not paired: {a.shape[1]} and {b.shape[1]} problems')
+    if len(a) == 1 and len(b) == 1:
+        return paired_difference(a[0], b[0], draws, seed)
+    means = resampled_means(np.concatenate([a, b]).T, draws, seed)
+    means_a, means_b = means[:, : len(a)], means[:, len(a) :]
+    rng = np.random.default_rng(seed)
+    sampled = (means_a * _seed_weights(rng, len(a), draws)).sum(1) - (
+        means_b * _seed_weights(rng, len(b), draws)
+    ).sum(1)
+    low, high = quantiles(sampled[:, None])[:, 0]
+    return _difference(a.mean() - b.mean(), low, high, float(sampled.std(ddof=1)), a.shape[1])
+
+
+def _seed_weights(rng, seeds, draws):
+    if seeds == 1:
+        return np.ones((draws, 1))
+    even = 1 / seeds
+    picked = rng.multinomial(seeds, [even] * seeds, size=draws) / seeds
+    return even + (picked - even) * np.sqrt(seeds / (seeds - 1))
+
+
+def ratio_difference(a_part, a_whole, b_part, b_whole, draws: int = DRAWS, seed: int = 0) -> Difference:
+    """sum(a_part) / sum(a_whole) - sum(b_part) / sum(b_whole), bootstrapped over the problems the four share.
+
+    For shares of samples (false positives among kept ones): samples of one problem resemble one another, so
+    problems, not samples, are drawn. Not a number where a side has no sample at all.
+    """
+    columns = np.stack([np.asarray(x, np.float64) for x in (a_part, a_whole, b_part, b_whole)], axis=1)
+    sums = columns.sum(0)
+    if not (sums[1] and sums[3]):
+        nan = float('nan')
+        return Difference(nan, nan, nan, nan, nan, len(columns))
+    drawn = resampled_means(columns, draws, seed)
+    drawn = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
+    sampled = drawn[:, 0] / drawn[:, 1] - drawn[:, 2] / drawn[:, 3]
+    low, high = quantiles(sampled[:, None])[:, 0]
+    value = sums[0] / sums[1] - sums[2] / sums[3]
+    return _difference(value, low, high, float(sampled.std(ddof=1)), len(columns))
+
+
+def _difference(value, low, high, error, problems):
+    detectable = DETECTABLE * max(error, 1 / problems)
+    return Difference(float(value), float(low), float(high), error, detectable, problems)
+
+
+def _same_shape(a, b):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f'not paired: shapes {a.shape} and {b.shape}')
+    if not len(a):
+        raise ValueError('no problem to compare')
+    return a, b

@@ -1,0 +1,61 @@
+"""The fine-tuning grid: which model is trained on whose data at which budget, and what that data is. No JAX here."""
+
+from typing import NamedTuple
+
+from cosample_jax import budget as budget_lib
+from cosample_jax.records import Problem
+
+
+class Cell(NamedTuple):
+    """One training run. `data` is a source model or 'gold' (the reference solutions)."""
+
+    model: str
+    data: str
+    budget: str  # 'low' | 'high': how many samples a problem, and how many steps
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-{self.data}-{self.budget}-s{self.seed}"
+
+
+class Kept(NamedTuple):
+    """A problem with a solution to learn from."""
+
+    problem: Problem
+    solution: str
+
+
+def grid(config) -> list[Cell]:
+    """Every cell of a run, in the order they are trained."""
+    return [
+        Cell(model, data, level, seed)
+        for model in config.roles.trained
+        for level in config.budget.levels
+        for data in (*config.roles.sources, "gold")
+        for seed in config.finetune.seeds
+    ]
+
+
+def sample_count(config, source: str, level: str, problem_id: str) -> int:
+    """How many samples of `source` this problem has at a budget. Counts are nested: the low one is a prefix of the high."""
+    base = config.budget.strong[level]
+    return base if source == "strong" else budget_lib.samples(problem_id, config.budget.ratio, base)
+
+
+def training_data(config, workdir, data: str, level: str) -> list[Kept]:
+    """What a cell of this data and budget learns from: the gold solutions, or the samples with the right final answer.
+
+    Samples come in the order of their keys; exact duplicates are kept, as in the paper.
+    """
+    problems = workdir.problems("train")
+    if data == "gold":
+        return [Kept(problem, problem.solution) for problem in problems]
+    correct = {(g.problem_id, g.sample_index) for g in workdir.grades("train", data).read() if g.correct}
+    texts = {(s.problem_id, s.sample_index): s.text for s in workdir.pool("train", data).read()}
+    return [
+        Kept(problem, texts[problem.id, index].strip())
+        for problem in problems
+        for index in range(sample_count(config, data, level, problem.id))
+        if (problem.id, index) in correct
+    ]

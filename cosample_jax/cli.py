@@ -1,0 +1,357 @@
+"""The `cosample` command: finds the verb, parses its flags, turns every mistake into one line.
+
+The verb and all help are handled before anything heavy is imported, so `cosample --help` is immediate.
+"""
+
+import contextlib
+import errno
+import os
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from cosample_jax import __version__
+from cosample_jax.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of a verb; its value is of `kind`, and the default is ''/0 unless `required`."""
+
+    help: str
+    kind: type = str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: `module`.main(args) does it; a stage has no module of its own here (see `run_stages`).
+
+    `workdir` says what is done to the workdir: 'write' (held by this process alone), 'read', or '' (none
+    needed). With a workdir that already exists `--config` may be left out: it remembers its own.
+    """
+
+    help: str
+    module: str = ''
+    flags: tuple[tuple[str, Flag], ...] = ()
+    config: bool = True
+    workdir: str = 'write'
+
+
+VERBS = {
+    'run': Verb('do the whole experiment: every stage that is not done yet, then a summary'),
+    'prepare': Verb('make the problems, the tokenizer, and import the base models'),
+    'pretrain': Verb('train the base models that the configuration wants from scratch'),
+    'sample': Verb('draw solutions from the weak and the strong model'),
+    'grade': Verb('check the final answers of the sampled solutions'),
+    'judge': Verb('check the reasoning of the correct solutions'),
+    'analyze': Verb('coverage, diversity and false positives of the pools'),
+    'finetune': Verb('train every model on every data set'),
+    'evaluate': Verb('measure the trained models on the test problems'),
+    'report': Verb('write report/index.html with its figures and tables'),
+    'plan': Verb(
+        'print tokens and predicted seconds of each stage',
+        'cosample_jax.commands.plan',
+        workdir='',
+    ),
+    'status': Verb(
+        'show what is done in a workdir, also while it is being written',
+        'cosample_jax.commands.status',
+        config=False,
+        workdir='read',
+    ),
+    'import': Verb(
+        'bring generations from elsewhere into a pool',
+        'cosample_jax.commands.import_',
+        (
+            ('input', Flag('JSONL file with rows of problem_id, model, sample_index, text', required=True)),
+            ('task', Flag("the task, when it is not the configuration's")),
+            ('model', Flag('the name of the model, when the rows do not say')),
+            ('purpose', Flag("the pool's purpose; train unless given")),
+        ),
+    ),
+    'grade-file': Verb(
+        'grade a JSONL file: rows of id, completion, answer in; the same with correct out',
+        'cosample_jax.commands.grade_file',
+        (
+            ('task', Flag('the task whose answers these are: arithmetic or gsm8k', required=True)),
+            ('input', Flag('JSONL file to read', required=True)),
+            ('output', Flag('JSONL file to write', required=True)),
+        ),
+        config=False,
+        workdir='',
+    ),
+    'generate': Verb(
+        'print solutions of a model of the run to a problem or a prompt',
+        'cosample_jax.commands.generate',
+        (
+            ('model', Flag('weak, strong, student, or a fine-tuned cell', required=True)),
+            ('problem', Flag('the id of a problem of the run')),
+            ('prompt', Flag('a question of your own')),
+            ('n', Flag('how many solutions; 1 unless given', int)),
+        ),
+        workdir='read',
+    ),
+}
+
+_CONFIG = Flag('configuration file, with its arguments: configs/arithmetic.py:size=demo')
+_WORKDIR = Flag('directory of the run, local or gs://; runs/<name of the configuration> unless given')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command line (without the program's name); returns the exit status.
+
+    0 done, 2 a mistake the user can fix, 130 interrupted. Anything else is a bug and keeps its traceback.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    workdir = next((arg.partition('=')[2] for arg in argv if arg.startswith('--workdir=')), '')
+    try:
+        _dispatch(argv)
+        return 0
+    except UserError as error:
+        return _fail(' '.join(str(error).split('\n')))
+    except KeyboardInterrupt:
+        print('\ncosample: interrupted; the same command continues from here', file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `cosample status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if (message := _environment_message(error, workdir)) is None:
+            raise
+        return _fail(message)
+
+
+def _dispatch(argv: list[str]) -> None:
+    if not argv or argv[0] in ('help', '--help', '-h'):
+        wanted = argv[1:2] if argv and argv[0] == 'help' else []
+        if not argv:
+            raise UserError(
+                'no verb given: `cosample --help` lists them, `cosample run` does the whole experiment'
+            )
+        print(_help_verb(_verb(wanted[0])) if wanted else _help())
+    elif argv[0] == '--version':
+        print(f'cosample {__version__}')
+    else:
+        name = _verb(argv[0])
+        if {'--help', '-h'} & set(argv[1:]):
+            print(_help_verb(name))
+        else:
+            _execute(name, argv[1:])
+
+
+def _verb(name: str) -> str:
+    if name not in VERBS:
+        if name.startswith('-'):
+            raise UserError(
+                f'the verb comes first: cosample VERB {name} ...; `cosample --help` lists the verbs'
+            )
+        raise UserError(
+            f'unknown verb {name!r}{did_you_mean(name, VERBS)}; `cosample --help` lists the verbs'
+        )
+    return name
+
+
+def _execute(name: str, argv: list[str]) -> None:
+    import importlib
+
+    from cosample_jax.workdir import Workdir
+
+    verb = VERBS[name]
+    args = parse_flags(name, argv)
+    with contextlib.ExitStack() as stack:
+        args.workdir = Workdir(args.workdir or _default_workdir(args.config)) if verb.workdir else None
+        if verb.workdir == 'write':
+            stack.enter_context(args.workdir.lock())
+            args.workdir.open(args.config)
+        elif verb.workdir == 'read' and not args.workdir.path('config.json').exists():
+            raise UserError(f'{args.workdir.root} is not the workdir of a run: give --workdir, or start one')
+        if verb.module:
+            importlib.import_module(verb.module).main(args)
+        else:
+            run_stages(name, args)
+
+
+def run_stages(name: str, args: SimpleNamespace) -> None:
+    """One stage, or with 'run' all of them between a plan and a summary."""
+    from cosample_jax import stages
+    from cosample_jax.commands import status
+    from cosample_jax.records import write_json
+
+    if name != 'run':
+        stages.execute(name, args.config, args.workdir)
+        return
+    from cosample_jax import plan
+
+    prediction = plan.predict(args.config)
+    plan.print_table(prediction)
+    if not args.workdir.path('plan.json').exists():
+        write_json(args.workdir.path('plan.json'), prediction)
+    for stage in stages.STAGES:
+        stages.execute(stage, args.config, args.workdir)
+    status.print_table(args.workdir)
+    print(f'report: {args.workdir.path("report", "index.html")}')
+
+
+def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
+    """The flags of a verb as attributes, `config` finalized (None when the verb has none); UserError for any
+    mistake.
+
+    Flags are parsed by absl, overrides `--config.x.y=v` by ml_collections; the config file is loaded first,
+    so that the order of flags does not matter.
+    """
+    from absl import flags
+
+    verb = VERBS[name]
+    known = _flags_of(verb)
+    values = flags.FlagValues()
+    for flag_name, flag in known.items():
+        define = flags.DEFINE_integer if flag.kind is int else flags.DEFINE_string
+        define(flag_name, None, flag.help, flag_values=values)
+    overrides = [arg for arg in argv if arg.lstrip('-').removeprefix('no').startswith('config.')]
+    if not verb.config and overrides:
+        raise UserError(f'`cosample {name}` takes no configuration, so no {overrides[0]}')
+    try:
+        rest = values(['cosample', *argv], known_only=True)[1:]
+        if verb.config:
+            config = _load_config(values.config, values.workdir or '')
+            rest = _override(config, rest)
+    except flags.Error as error:
+        raise UserError(_flag_message(error)) from None
+    unknown = [arg for arg in rest if arg.startswith('-') and arg != '-']
+    if unknown:
+        flag_name = unknown[0].lstrip('-').partition('=')[0]
+        raise UserError(
+            f'unknown flag --{flag_name}{did_you_mean(flag_name, known)}; `cosample {name} --help`'
+        )
+    if rest:
+        raise UserError(
+            f'unexpected argument {rest[0]!r}: flags are written --name=value; `cosample {name} --help`'
+        )
+    args = SimpleNamespace(config=None, workdir='')
+    for flag_name, flag in known.items():
+        value = getattr(values, flag_name)
+        if flag.required and not value:
+            raise UserError(f'`cosample {name}` needs --{flag_name}: {flag.help}')
+        setattr(args, flag_name, flag.kind() if value is None else value)
+    if verb.config:
+        from cosample_jax.config import finalize
+
+        args.config = finalize(config)
+    return args
+
+
+def _flags_of(verb: Verb) -> dict[str, Flag]:
+    known = {}
+    if verb.config:
+        known['config'] = _CONFIG
+    if verb.workdir or verb.config:
+        known['workdir'] = _WORKDIR
+    return known | dict(verb.flags)
+
+
+def _load_config(spec: str | None, workdir: str):
+    """The ConfigDict of --config, or else the one an existing workdir was made with."""
+    from cosample_jax import config as config_lib
+
+    if spec:
+        return config_lib.load(spec)
+    if workdir:
+        from cosample_jax.workdir import Workdir
+
+        path = Workdir(workdir).path('config.json')
+        if path.exists():
+            return config_lib.load_resolved(path)
+    raise UserError(
+        '--config is needed, e.g. --config=configs/arithmetic.py:size=demo (or the --workdir of a run)'
+    )
+
+
+def _override(config, argv: list[str]) -> list[str]:
+    """Applies --config.x.y=v to `config`; returns the arguments that are something else."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from cosample_jax.config import flatten
+
+    fields = flatten(config.to_dict())
+    for arg in argv:
+        flag_name = arg.lstrip('-').partition('=')[0]
+        if not arg.startswith('-') or not flag_name.removeprefix('no').startswith('config.'):
+            continue
+        field = flag_name.removeprefix('no').removeprefix('config.')
+        if field not in fields:
+            inside = [name for name in fields if name.startswith(f'{field}.')]
+            if inside:
+                raise UserError(
+                    f'--config.{field} is a group: set one of its fields, e.g. --config.{inside[0]}=...'
+                )
+            near = did_you_mean(field, fields) or did_you_mean(
+                field.split('.')[-1], [n.split('.')[-1] for n in fields]
+            )
+            raise UserError(f'unknown field --config.{field}{near}')
+    values = flags.FlagValues()
+    argv = ['cosample', *argv]
+    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
+    return values(argv, known_only=True)[1:]
+
+
+def _flag_message(error: Exception) -> str:
+    return ' '.join(str(error).split('\n')).removesuffix('.')
+
+
+def _default_workdir(config) -> str:
+    if config is None:
+        raise UserError('--workdir is needed: the directory of the run')
+    return f'runs/{config.name}'
+
+
+def _environment_message(error: Exception, workdir: str) -> str | None:
+    """One line for what the machine, not the program, refuses (disk full, no permission); None for anything
+    else.
+    """
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or 'No space left on device' in str(error):  # tensorstore raises its own types
+        where = getattr(error, 'filename', None) or workdir or 'the workdir'
+        return f'the disk is full, writing {where}: free some space; the same command continues from there'
+    refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    if refused and error.filename:
+        return f'no permission for {error.filename} ({error.strerror})'
+    return None
+
+
+def _fail(message: str) -> int:
+    print(f'cosample: error: {message}', file=sys.stderr)
+    return 2
+
+
+def _help() -> str:
+    lines = [f'  {name:<11} {verb.help}' for name, verb in VERBS.items()]
+    return '\n'.join(
+        [
+            'usage: cosample VERB [--config=FILE.py:name=value,...] [--workdir=DIR] [--config.x.y=v ...]',
+            '',
+            'Which model should write your training data? A whole experiment, from samples to a report.',
+            'Every verb can be interrupted at any moment; the same command continues.',
+            '',
+            *lines,
+            '',
+            'cosample VERB --help tells the flags of a verb.',
+            'First run:  cosample run --config=configs/arithmetic.py:size=demo --workdir=runs/arithmetic',
+        ]
+    )
+
+
+def _help_verb(name: str) -> str:
+    verb = VERBS[name]
+    lines = [
+        f'  --{flag_name:<9} {flag.help}{" (required)" if flag.required else ""}'
+        for flag_name, flag in _flags_of(verb).items()
+    ]
+    if verb.config:
+        lines.append('  --config.x.y=value  overrides one field of the configuration')
+    return '\n'.join([f'usage: cosample {name} [flags]', '', f'  {verb.help}', '', *lines])
+
+
+if __name__ == '__main__':
+    sys.exit(main())

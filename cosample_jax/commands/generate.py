@@ -1,0 +1,77 @@
+"""`cosample generate`: solutions of one model of a run, to look at.
+
+    cosample generate --workdir=runs/arithmetic --model=strong --problem=test/3 --n=3
+    cosample generate --workdir=runs/arithmetic --model=student-weak-high-s0 --prompt="Ann has 12 pens. ..."
+
+Base models are asked few-shot, fine-tuned cells zero-shot. One solution is greedy, several are sampled as in the run.
+"""
+
+from cosample_jax import cells, checkpoint, tasks
+from cosample_jax.errors import UserError, did_you_mean
+from cosample_jax.gemma import config as gemma_config
+from cosample_jax.gemma.tokenizer import Tokenizer
+from cosample_jax.grading import equivalence
+from cosample_jax.records import Problem, read_json
+from cosample_jax.sampling.engine import Engine, Request, SamplingSettings
+from cosample_jax.tasks import prompts
+
+
+def main(args) -> None:
+    config, workdir = args.config, args.workdir
+    count = args.n or 1
+    if bool(args.problem) == bool(args.prompt):
+        raise UserError("give --problem=ID (a problem of the run) or --prompt=TEXT (a question of your own)")
+    if count < 1:
+        raise UserError(f"--n is {count}: it must be at least 1")
+    problem = _problem(workdir, args.problem) if args.problem else Problem("prompt", args.prompt, "", "")
+    variant, params, shots = _model(args.model, config, workdir)
+    tokenizer = Tokenizer(workdir.tokenizer_path)
+    tokens = tokenizer.encode(prompts.few_shot(shots, problem.question), bos=True)
+    requests = [Request(problem.id, index, tokens) for index in range(count)]
+    settings = SamplingSettings(
+        seed=config.seed,
+        purpose="generate",
+        temperature=config.sampling.temperature if count > 1 else 0.0,
+        top_k=config.sampling.top_k if count > 1 else 0,
+        max_new_tokens=config.sampling.max_new_tokens,
+        slots=min(count, config.sampling.slots),
+        stop_ids=(tokenizer.eos, tokenizer.piece_id(prompts.STOP)),
+    )
+    print(prompts.zero_shot(problem.question))
+    finished = Engine(params, variant, settings, requests).sample(requests)
+    for done in sorted(finished, key=lambda f: f.sample_index):
+        text = tokenizer.decode(done.tokens)
+        verdict = equivalence.grade(tasks.get(config.task.name).MARKERS, problem.answer, text)
+        marks = f"  [{'right' if verdict.correct else f'wrong, the answer is {problem.answer}'}]" if problem.answer else ""
+        cut = "" if done.finish == "stop" else "  [cut at the length limit]"
+        print(f"{text}{marks}{cut}")
+
+
+def _problem(workdir, problem_id: str) -> Problem:
+    split = problem_id.partition("/")[0]
+    problems = {p.id: p for p in workdir.problems(split)}
+    if problem_id not in problems:
+        raise UserError(f"--problem={problem_id}: the {split!r} split has {len(problems)} problems"
+                        f"{did_you_mean(problem_id, problems)}")
+    return problems[problem_id]
+
+
+def _model(name: str, config, workdir):
+    """(variant, weights, shots) of a base model or a fine-tuned cell."""
+    if name in config.models:
+        variant = gemma_config.variant(config.models[name].variant)
+        return variant, checkpoint.load_weights(workdir.model_dir(name), variant), workdir.problems("shots")
+    grid = {cell.name: cell for cell in cells.grid(config)}
+    if name not in grid:
+        raise UserError(f"--model={name}: neither a model nor a cell of this run{did_you_mean(name, [*config.models, *grid])}")
+    path = workdir.cell_dir(name) / "cell.json"
+    if not path.exists():
+        raise UserError(f"{name} is not trained yet: run `cosample finetune --workdir={workdir.root}` first")
+    record = read_json(path)
+    if not record["trained"]:
+        raise UserError(f"{name} was not trained: {record['reason']}")
+    variant = gemma_config.variant(config.models[grid[name].model].variant)
+    checkpoints = checkpoint.RunCheckpoints(workdir.cell_dir(name) / record["weights"])
+    params = checkpoints.load_best(variant)
+    checkpoints.close()
+    return variant, params, []

@@ -1,0 +1,374 @@
+"""The configuration: its schema with defaults, the `file.py:name=value` arguments, validation, the derived
+counts.
+"""
+
+import importlib.util
+import json
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ml_collections import ConfigDict, FrozenConfigDict, config_dict
+
+from cosample_jax import budget as budget_lib
+from cosample_jax.errors import UserError, did_you_mean
+
+MODELS = ('weak', 'strong', 'student')
+TASKS = ('arithmetic', 'gsm8k')
+LEVELS = ('low', 'high')
+
+# Derived by `finalize` from the models' sizes, budget.params and budget.strong; never set by hand.
+DERIVED = (
+    'budget.ratio',
+    'budget.weak.low',
+    'budget.weak.high',
+    'budget.flops_per_token.weak',
+    'budget.flops_per_token.strong',
+)
+
+_AT_LEAST_ONE = (
+    'task.num_train',
+    'task.num_validation',
+    'task.num_test',
+    'pretrain.batch_tokens',
+    'pretrain.row_length',
+    'sampling.top_k',
+    'sampling.max_new_tokens',
+    'sampling.slots',
+    'budget.strong.low',
+    'budget.strong.high',
+    'finetune.batch_size',
+    'finetune.steps.low',
+    'finetune.steps.high',
+    'finetune.checkpoints',
+    'finetune.row_length',
+    'finetune.row_multiple',
+    'evaluate.maj_samples',
+    'evaluate.maj_problems',
+    'mesh.data',
+    'mesh.fsdp',
+    'mesh.tensor',
+)
+
+
+def base() -> ConfigDict:
+    """Every field with its default. A config file starts from this and sets what its experiment is about.
+
+    Locked: a field that is not here is an error. Fields named in DERIVED are empty until `finalize`.
+    """
+    config = ConfigDict()
+    config.name = ''  # of the experiment; part of the default --workdir
+    config.seed = 0
+
+    task = config.task = ConfigDict()
+    task.name = 'arithmetic'  # a module of cosample_jax.tasks
+    task.manual_dir = ''  # where a real task's files lie; '' = download
+    task.num_train = 256
+    task.num_validation = 100
+    task.num_test = 400
+    task.num_functional = 400  # 0 = the task has no functional variant
+    task.shots = ()  # ids of the problems of the few-shot prompt
+
+    config.models = ConfigDict()
+    for name in MODELS:
+        model = config.models[name] = ConfigDict()
+        model.variant = f'tiny_{name}'  # a name in cosample_jax.gemma.config.VARIANTS
+        model.init = (
+            'package'  # 'package' (shipped weights), 'pretrain' (from scratch) or a checkpoint's path
+        )
+        model.params_nominal = 0.0  # parameters as advertised (9e9); 0 = the variant's own
+
+    config.roles = ConfigDict()
+    config.roles.sources = ('weak', 'strong')  # who writes training data
+    config.roles.trained = ('student', 'weak', 'strong')  # who is trained on it
+
+    pretrain = config.pretrain = ConfigDict()
+    pretrain.steps = ConfigDict(dict.fromkeys(MODELS, 1000))
+    pretrain.batch_tokens = 2560  # tokens a step, padding included
+    pretrain.row_length = 256
+    pretrain.learning_rate = ConfigDict(dict.fromkeys(MODELS, 4e-3))
+    pretrain.warmup_steps = 100
+
+    sampling = config.sampling = ConfigDict()
+    sampling.temperature = 0.7
+    sampling.top_k = 3
+    sampling.max_new_tokens = 128
+    sampling.slots = 128  # rows of every decode call; part of what makes a run repeatable
+
+    budget = config.budget = ConfigDict()
+    budget.params = 'exact'  # what P in 2P counts: 'exact' (27.2/9.24) or 'nominal' (27/9, as the paper)
+    budget.levels = LEVELS  # which budgets are fine-tuned on
+    budget.strong = ConfigDict()
+    budget.strong.low = 1  # samples per problem
+    budget.strong.high = 10
+    budget.weak = ConfigDict()
+    budget.weak.low = config_dict.placeholder(float)  # samples per problem, mean over problems
+    budget.weak.high = config_dict.placeholder(float)
+    budget.ratio = config_dict.placeholder(float)  # weak samples for one strong sample (Eq. 1)
+    budget.flops_per_token = ConfigDict()
+    budget.flops_per_token.weak = config_dict.placeholder(float)  # 2·P
+    budget.flops_per_token.strong = config_dict.placeholder(float)
+
+    finetune = config.finetune = ConfigDict()
+    finetune.batch_size = 16  # examples a step
+    finetune.steps = ConfigDict({'low': 40, 'high': 400})
+    # Several learning rates: the best by validation accuracy is taken.
+    finetune.learning_rate = ConfigDict(dict.fromkeys(MODELS, (1e-3,)))
+    finetune.checkpoints = 10  # evenly spaced; the best by validation accuracy is kept
+    finetune.seeds = (0,)
+    finetune.row_length = 128  # tokens of a packed row
+    finetune.row_multiple = 4  # a batch takes a multiple of this many rows: each count of rows compiles once
+
+    evaluate = config.evaluate = ConfigDict()
+    evaluate.splits = ('test', 'functional')
+    evaluate.maj_samples = 16
+    evaluate.maj_problems = 100  # maj@k is measured on the first of them
+
+    config.mesh = ConfigDict({'data': 1, 'fsdp': 1, 'tensor': 1})
+    return config.lock()
+
+
+def parse_args(arg: str | None, **defaults: Any) -> SimpleNamespace:
+    """Parses the part after the colon of `--config=file.py:name=value,name=value`.
+
+    A default gives a name its type (bool, int, float, str); a tuple of strings lists the choices, the first
+    is the default. UserError for a name that is not in `defaults`, a value of another type, a name given
+    twice.
+    """
+    values = {
+        name: default[0] if isinstance(default, tuple) else default for name, default in defaults.items()
+    }
+    given = set()
+    for item in filter(None, (arg or '').split(',')):
+        name, equals, text = item.partition('=')
+        if name not in defaults:
+            raise UserError(f'unknown config argument {name!r}{did_you_mean(name, defaults)}')
+        if not equals:
+            raise UserError(f'config argument {name!r} needs a value, e.g. :{name}={values[name]}')
+        if name in given:
+            raise UserError(f'config argument {name!r} is given twice')
+        given.add(name)
+        values[name] = _parse_value(name, text, defaults[name])
+    return SimpleNamespace(**values)
+
+
+def _parse_value(name: str, text: str, default):
+    if isinstance(default, tuple):
+        if text not in default:
+            raise UserError(f'config argument {name}={text}: not a choice{did_you_mean(text, default)}')
+        return text
+    if isinstance(default, bool):
+        if text.lower() not in ('true', 'false'):
+            raise UserError(f'config argument {name}={text}: write true or false')
+        return text.lower() == 'true'
+    try:
+        return type(default)(text)
+    except ValueError:
+        raise UserError(f'config argument {name}={text}: not of type {type(default).__name__}') from None
+
+
+def load(spec: str) -> ConfigDict:
+    """Calls `get_config` of a config file; `spec` is `path/file.py` or `path/file.py:arguments`.
+
+    UserError when there is no such file, when it raises (names the line), or when it does not return a
+    ConfigDict made from `base()`.
+    """
+    filename, _, arg = spec.partition(':')
+    path = Path(filename)
+    if not path.is_file():
+        others = sorted(str(other) for other in path.parent.glob('*.py')) if path.parent.is_dir() else []
+        raise UserError(f'--config: there is no file {filename}{did_you_mean(filename, others)}')
+    try:
+        module_spec = importlib.util.spec_from_file_location('cosample_config', path)
+        module = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+        config = module.get_config(arg)
+    except UserError as error:
+        raise UserError(f'{filename}: {error}') from None
+    except Exception as error:
+        lines = [
+            f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path.absolute()
+        ]
+        where = f' line {lines[-1]}' if lines else ''
+        # str() of a KeyError is quoted.
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        reason = str(text).split('\n')[0]
+        raise UserError(f'{filename}{where}: {type(error).__name__}: {reason}') from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f'{filename}: get_config must return the ConfigDict of cosample_jax.config.base()')
+    unknown = sorted(set(flatten(to_json(config))) ^ set(flatten(to_json(base()))))
+    if unknown:
+        raise UserError(
+            f'{filename}: the fields {", ".join(unknown)} do not fit the schema of cosample_jax.config.base()'
+        )
+    return config
+
+
+def load_resolved(path) -> ConfigDict:
+    """The configuration of a workdir (its config.json) as it was before `finalize`; UserError when it does
+    not fit.
+    """
+    from cosample_jax.records import read_json
+
+    values = read_json(path)
+    config = base()
+    flat = flatten(values)
+    unknown = sorted(set(flat) ^ set(flatten(to_json(config))))
+    if unknown:
+        raise UserError(
+            f'{path} was written by another version (field {unknown[0]}): use that one, or another --workdir'
+        )
+    for name, value in flat.items():
+        if name not in DERIVED:
+            _set(config, name, tuple(value) if isinstance(value, list) else value)
+    return config
+
+
+def finalize(config: ConfigDict) -> FrozenConfigDict:
+    """Checks every field, derives the weak model's counts (Eq. 1) and freezes the result. Leaves `config` as
+    it is.
+
+    UserError names the field that is wrong, or the derived field that was set by hand.
+    """
+    config = (
+        ConfigDict(config.to_dict())
+        if isinstance(config, FrozenConfigDict)
+        else config.copy_and_resolve_references()
+    )
+    for name in DERIVED:
+        if get(config, name) is not None:
+            raise UserError(
+                f"config.{name} is derived from the models' sizes, so that the budgets stay matched: change "
+                'config.budget.strong.low, config.budget.strong.high or config.budget.params instead'
+            )
+    _validate(config)
+    params = {name: num_params(config, name) for name in ('weak', 'strong')}
+    with config.unlocked():
+        budget = config.budget
+        budget.flops_per_token.weak = budget_lib.sample_cost(params['weak'], tokens=1)
+        budget.flops_per_token.strong = budget_lib.sample_cost(params['strong'], tokens=1)
+        budget.ratio = budget_lib.matched_ratio(params['strong'], params['weak'])
+        budget.weak.low = budget.ratio * budget.strong.low
+        budget.weak.high = budget.ratio * budget.strong.high
+    return FrozenConfigDict(config)
+
+
+def num_params(config, model: str) -> float:
+    """The P of 2P for a model: analytic, or as advertised when `config.budget.params` is 'nominal'."""
+    from cosample_jax.gemma import config as gemma_config
+
+    entry = config.models[model]
+    variant = gemma_config.variant(entry.variant)
+    if config.budget.params == 'nominal':
+        return float(entry.params_nominal or variant.nominal_params or variant.num_params())
+    return float(variant.num_params())
+
+
+def get(config, name: str):
+    """The value of a dotted field."""
+    for part in name.split('.'):
+        config = config[part]
+    return config
+
+
+def to_json(config) -> dict:
+    """The configuration as plain JSON values (tuples become lists), for config.json and for comparing."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def flatten(values: dict, prefix: str = '') -> dict[str, Any]:
+    """{'task.name': 'arithmetic', ...} from nested dicts."""
+    return dict(_leaves(values, prefix))
+
+
+def _leaves(values: dict, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}', value
+
+
+def _set(config: ConfigDict, name: str, value) -> None:
+    parent, _, leaf = name.rpartition('.')
+    (get(config, parent) if parent else config)[leaf] = value
+
+
+def _validate(config: ConfigDict) -> None:
+    """UserError for the first field that cannot work."""
+    from cosample_jax.gemma import config as gemma_config
+
+    if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', config.name):
+        raise UserError(
+            f'config.name is {config.name!r}: use letters, digits, dots, dashes (it names the workdir)'
+        )
+    _choice(config, 'task.name', TASKS)
+    _choice(config, 'budget.params', ('exact', 'nominal'))
+    for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
+        _require(get(config, name) >= 1, config, name, 'at least 1')
+    for name in ('seed', 'task.num_functional', 'pretrain.warmup_steps'):
+        _require(get(config, name) >= 0, config, name, 'at least 0')
+    for name in ('sampling.temperature', *(f'pretrain.learning_rate.{name}' for name in MODELS)):
+        _require(get(config, name) > 0, config, name, 'above 0')
+    budget, finetune = config.budget, config.finetune
+    _require(budget.strong.high >= budget.strong.low, config, 'budget.strong.high', 'at least the low one')
+    for level in LEVELS:
+        enough = finetune.steps[level] >= finetune.checkpoints
+        _require(enough, config, f'finetune.steps.{level}', 'at least config.finetune.checkpoints')
+    fits = config.evaluate.maj_problems <= config.task.num_test
+    _require(fits, config, 'evaluate.maj_problems', 'at most config.task.num_test')
+
+    _subset(config, 'roles.sources', ('weak', 'strong'))
+    _subset(config, 'roles.trained', MODELS)
+    _subset(config, 'budget.levels', LEVELS)
+    _subset(config, 'evaluate.splits', ('test', 'functional'))
+    if 'functional' in config.evaluate.splits:
+        what = "above 0, or config.evaluate.splits without 'functional'"
+        _require(config.task.num_functional > 0, config, 'task.num_functional', what)
+    _elements(config, 'task.shots', str, 'problem ids')
+    _elements(config, 'finetune.seeds', int, 'whole numbers, at least one', nonempty=True)
+    for name in MODELS:
+        _elements(
+            config,
+            f'finetune.learning_rate.{name}',
+            (int, float),
+            'numbers above 0, at least one',
+            nonempty=True,
+        )
+        rates = get(config, f'finetune.learning_rate.{name}')
+        _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
+        gemma_config.variant(config.models[name].variant)  # UserError with the nearest name
+        _require(
+            config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path"
+        )
+        _require(
+            config.models[name].params_nominal >= 0, config, f'models.{name}.params_nominal', 'at least 0'
+        )
+
+
+def _require(holds: bool, config, name: str, what: str) -> None:
+    if not holds:
+        raise UserError(f'config.{name} is {get(config, name)!r}: it must be {what}')
+
+
+def _choice(config, name: str, choices: tuple[str, ...]) -> None:
+    value = get(config, name)
+    if value not in choices:
+        raise UserError(f'config.{name} is {value!r}, which is no choice{did_you_mean(value, choices)}')
+
+
+def _subset(config, name: str, choices: tuple[str, ...]) -> None:
+    _elements(config, name, str, f'some of {", ".join(choices)}', nonempty=True)
+    for value in get(config, name):
+        if value not in choices:
+            raise UserError(f'config.{name} has {value!r}, which is no choice{did_you_mean(value, choices)}')
+
+
+def _elements(config, name: str, kind, what: str, nonempty: bool = False) -> None:
+    values = get(config, name)
+    right = all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+    unique = len(set(values)) == len(values) if right else False
+    _require(right and unique and not (nonempty and not values), config, name, f'a tuple of different {what}')

@@ -1,0 +1,1 @@
+"""Final answers: extract them, compare them, and grade whole pools. Nothing in this room imports JAX."""

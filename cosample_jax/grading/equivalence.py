@@ -1,0 +1,67 @@
+"""Whether a solution's final answer is the gold answer: two engines, both verdicts kept.
+
+The strict engine (:func:`cosample_jax.grading.answers.equal`) compares exact values and is the one to
+trust: it never accepts a wrong pair of numbers. math-verify, the symbolic engine, reads far more and
+accepts some wrong pairs (1/2^99 = 1/2^98), so for tasks with numeric answers it is asked only where the
+strict engine cannot read the answer as a number although it looks like an expression of one (`2^3`,
+`\\sqrt{16}`, `12cm`).
+"""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cosample_jax.grading import answers, symbolic
+
+# An expression of numbers: digits, operators, brackets, LaTeX commands, and a unit glued to a number. Prose
+# is no answer: math-verify would read "10+John's age" as a product of ten variables.
+_EXPRESSION = re.compile(r'(?:\\[a-zA-Z]+|[0-9][a-z]{1,2}\b|[0-9.,+\-*/^×÷·!%°$(){}\[\]\s])+')
+# Something to compute; without it the strict engine has already read all there is.
+_OPERATION = re.compile(r'[0-9]\s*[+\-*/^×÷·!a-z({\\]|[(\\{]')
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The grading of one solution.
+
+    Attributes:
+        correct: what the task's policy makes of both engines.
+        answer: the extracted answer in normal form, "" when there was none.
+        marker: the name of the marker that announced it, "" when there was none (never correct then).
+        strict: the strict engine's verdict.
+        symbolic: "yes" | "no" | "" (not asked) | "ungraded: reason".
+    """
+
+    correct: bool
+    answer: str
+    marker: str
+    strict: bool
+    symbolic: str
+
+
+def grade(markers: Sequence[str], gold: str, text: str) -> Verdict:
+    """Grades one solution `text` of a task with these `markers` against the problem's `gold` answer."""
+    return grade_many(markers, {0: (gold, text)})[0]
+
+
+def grade_many(markers: Sequence[str], pairs: Mapping[Hashable, tuple[str, str]]) -> dict[Hashable, Verdict]:
+    """Grades `{key: (gold, text)}`; the result has exactly the keys of `pairs`, in their order."""
+    extracted = {key: answers.extract(text, markers) for key, (_, text) in pairs.items()}
+    sides = {key: (gold, extracted[key][0]) for key, (gold, _) in pairs.items()}
+    strict = {key: answers.equal(*side) for key, side in sides.items()}
+    unsure = [side for key, side in sides.items() if not strict[key] and _needs_symbolic(*side)]
+    symbolic_verdicts = symbolic.shared_pool().verdicts(unsure) if unsure else {}
+    verdicts = {}
+    for key, (answer, marker) in extracted.items():
+        verdict = '' if strict[key] else symbolic_verdicts.get(sides[key], '')
+        correct = strict[key] or verdict == 'yes'
+        verdicts[key] = Verdict(correct, answers.normal_form(answer), marker, strict[key], verdict)
+    return verdicts
+
+
+def _needs_symbolic(gold: str, answer: str) -> bool:
+    read = [answers.number(side) is not None for side in (gold, answer)]
+    return not all(read) and all(
+        is_number or (_EXPRESSION.fullmatch(side) and _OPERATION.search(side))
+        for is_number, side in zip(read, (gold, answer), strict=True)
+    )

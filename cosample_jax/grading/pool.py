@@ -1,0 +1,128 @@
+"""Grading and judging whole pools, in committed parts: whoever is interrupted goes on where it stopped."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from cosample_jax import progress
+from cosample_jax.errors import UserError
+from cosample_jax.grading import equivalence
+from cosample_jax.records import Grade, Judgment, Problem, Sample, Store, key
+
+# Samples a part: about a second of grading, so little is lost and parts stay few. Fewer need no bar.
+_PART = 5_000
+
+
+def grade_pool(
+    workdir, purpose: str, model: str, problems: Iterable[Problem], markers: Sequence[str]
+) -> dict:
+    """Grades every sample of a pool that has no grade yet; `markers` are those of its task.
+
+    Returns the counts of the WHOLE pool: 'graded', 'correct', 'no_marker', 'ungraded', and 'markers', how
+    often each was the one that counted.
+
+    Raises:
+        UserError: a sample of a problem that is not in `problems`.
+    """
+    by_id = {problem.id: problem for problem in problems}
+    grades = workdir.grades(purpose, model)
+
+    def grade(samples: list[Sample]) -> list[Grade]:
+        pairs = {key(sample): (by_id[sample.problem_id].answer, sample.text) for sample in samples}
+        verdicts = equivalence.grade_many(markers, pairs)
+        return [Grade(*k, v.correct, v.answer, v.marker, v.strict, v.symbolic) for k, v in verdicts.items()]
+
+    samples = workdir.pool(purpose, model).read()
+    _fill(grades, samples, by_id, grade, f'grade {purpose}/{model}')
+    table = grades.table()
+    used = Counter(table.column('marker').to_pylist())
+    return {
+        'graded': len(table),
+        'correct': sum(table.column('correct').to_pylist()),
+        'no_marker': used.pop('', 0),
+        'ungraded': sum(verdict.startswith('ungraded') for verdict in table.column('symbolic').to_pylist()),
+        'markers': dict(sorted(used.items())),
+    }
+
+
+def pools(workdir) -> list[tuple[str, str]]:
+    """(purpose, model) of every pool in the workdir, in order."""
+    return [
+        (purpose.name, model.name)
+        for purpose in _children(workdir.path('pools'))
+        for model in _children(purpose)
+        if len(workdir.pool(purpose.name, model.name))
+    ]
+
+
+def all_problems(workdir) -> list[Problem]:
+    """The problems of every split that the workdir has."""
+    names = [path.name for path in _children(workdir.path('data'))]
+    splits = [name.removesuffix('.parquet') for name in names if name.endswith('.parquet') and name[0] != '.']
+    return [problem for split in splits for problem in workdir.problems(split)]
+
+
+def _children(directory) -> list:
+    return sorted(directory.iterdir(), key=str) if directory.exists() else []
+
+
+def judge_pool(
+    workdir,
+    purpose: str,
+    model: str,
+    problems: Iterable[Problem],
+    check: Callable[[Problem, str], tuple[bool, str]],
+    judge: str,
+) -> dict:
+    """Judges the reasoning of every correct sample of a graded pool with `check(problem, text) -> (valid,
+    reason)`.
+
+    `judge` is the name that is stored with each judgment. Returns the counts of the whole pool: 'judged'
+    and 'wrong'; their quotient is the false-positive rate.
+
+    Raises:
+        UserError: a sample of a problem that is not in `problems`.
+    """
+    by_id = {problem.id: problem for problem in problems}
+    judgments = workdir.judgments(purpose, model)
+
+    def judge_samples(samples: list[Sample]) -> list[Judgment]:
+        verdicts = ((key(sample), check(by_id[sample.problem_id], sample.text)) for sample in samples)
+        return [Judgment(*k, judge, valid, reason) for k, (valid, reason) in verdicts]
+
+    correct = {key(grade) for grade in workdir.grades(purpose, model).read() if grade.correct}
+    samples = [sample for sample in workdir.pool(purpose, model).read() if key(sample) in correct]
+    _fill(judgments, samples, by_id, judge_samples, f'judge {purpose}/{model}')
+    valid = judgments.table().column('valid').to_pylist()
+    return {'judged': len(valid), 'wrong': valid.count(False)}
+
+
+def _fill(
+    store: Store,
+    samples: list[Sample],
+    by_id: Mapping[str, Problem],
+    work: Callable[[list[Sample]], list],
+    title: str,
+) -> None:
+    """Appends `work(part)` to `store`, part by part, for the samples whose key it does not have."""
+    done = store.keys()
+    missing = [sample for sample in samples if key(sample) not in done]
+    unknown = next((sample for sample in missing if sample.problem_id not in by_id), None)
+    if unknown:
+        raise UserError(
+            f'{title}: {unknown.problem_id!r} is no problem of this run: '
+            'its pool was made with other task settings'
+        )
+    if not missing:
+        return
+    with contextlib.ExitStack() as stack:
+        bar = None
+        if len(missing) > _PART:
+            bar = stack.enter_context(
+                progress.bar(title, total=len(samples), unit='samples', initial=len(samples) - len(missing))
+            )
+        for start in range(0, len(missing), _PART):
+            part = missing[start : start + _PART]
+            store.append(work(part))
+            if bar:
+                bar.advance(len(part))

@@ -1,0 +1,1 @@
+"""The report: figures, sentences and one self-contained page, all written from tables."""

@@ -1,0 +1,325 @@
+"""The sections of the page, each a function from a run's tables to (anchor, title, HTML), or None without
+data.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, page, paper, verdict
+from cosample_jax.report.page import Column, Markup, tag
+
+# draw(name, figure, alt, caption, single=False) -> HTML; saves the figure's files on the way.
+Draw = Callable[..., Markup]
+Section = tuple[str, str, Markup] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything the page says: tables (lists of rows) and facts, no pools and no models."""
+
+    root: str
+    config: dict
+    versions: Sequence[dict] = ()
+    analyses: Mapping[str, dict] = field(default_factory=dict)  # purpose -> analysis/<purpose>.json
+    scores: Sequence[dict] = ()
+    differences: Sequence[dict] = ()
+    gains: Sequence[dict] = ()
+    seeds: int = 0
+    example: tuple | None = None
+    timings: Sequence[dict] = ()
+
+    @property
+    def choices(self) -> list[verdict.Choice]:
+        return verdict.choices(self.differences, self.scores, self.gains)
+
+    @property
+    def matched(self) -> list[dict]:
+        return [row for document in self.analyses.values() for row in document['matched']]
+
+
+def sections(run: Run, draw: Draw) -> list[tuple[str, str, Markup]]:
+    """Every section that has something to say, verdict first."""
+    made = (
+        _verdict(run, draw),
+        _experiment(run),
+        *(data_quality.section(document, draw) for document in run.analyses.values()),
+        fine_tuning.section(run.scores, run.differences, run.gains, run.seeds, draw) if run.scores else None,
+        _paper(run),
+        _example(run),
+        _how_run(run),
+    )
+    return [section for section in made if section]
+
+
+def _verdict(run, draw):
+    chosen = run.choices
+    parts = [page.paragraph('Which model should write the training data?', 'eyebrow')]
+    parts.append(tag('h1', verdict.headline(chosen) if chosen else verdict.quality_headline(run.matched)))
+    if not chosen:
+        parts.append(
+            page.paragraph(
+                'No model was trained in this run: this verdict is about the solutions alone.', 'soft'
+            )
+        )
+    parts.append(tag('ul', *(tag('li', s) for s in verdict.quality_sentences(run.matched)), class_='plain'))
+    if chosen:
+        parts.append(tag('div', *map(_choice_card, chosen), class_='choices'))
+        parts.append(_sureness(run, chosen))
+    hero = tag('div', *parts, class_='hero')
+    rows = [r for r in run.differences if r['metric'] == 'pass@1' and r['difference'] != '']
+    below = ''
+    if rows:
+        caption = Markup(
+            '<b>Weak minus strong data.</b> Each line is a 95% interval over the same test problems; one '
+            'that crosses zero (grey, hollow) shows no measurable difference.'
+        )
+        alt = 'Difference in pass@1 of training on weak-model rather than strong-model data. ' + '; '.join(
+            f'{r["model"]} {r["budget"]} {r["split"]} {verdict.points(r["difference"])} points' for r in rows
+        )
+        below = draw('verdict', figures.forest(rows), alt, caption, single=True)
+    return 'verdict', 'Verdict', Markup(tag('section', hero, below, id='verdict'))
+
+
+def _choice_card(choice):
+    return tag(
+        'div',
+        tag('span', f'{choice.model} is trained, {choice.budget} budget', class_='who'),
+        tag('span', choice.title, class_=f'badge {choice.use}'),
+        tag('span', choice.figure, class_='number') if choice.figure else '',
+        page.paragraph(choice.detail),
+        page.paragraph(choice.caution, 'caution') if choice.caution else '',
+        class_='choice',
+    )
+
+
+def _sureness(run, chosen):
+    lines = []
+    if run.seeds < 3:
+        seeds = 'one training seed' if run.seeds == 1 else f'{run.seeds} training seeds'
+        lines.append(
+            Markup(
+                f'<b>This run, not this method.</b> With {seeds} the intervals cover the choice of test '
+                'problems, not the luck of training again; a claim about the method needs three seeds or '
+                'more.'
+            )
+        )
+    compared = sum(c.detectable is not None for c in chosen)
+    if compared > 1:
+        lines.append(
+            f'The {compared} intervals are 95% each and not corrected for being {compared}: where there '
+            'is no difference, one in twenty excludes zero by luck.'
+        )
+    return tag('div', *map(page.paragraph, lines), class_='note') if lines else ''
+
+
+def _experiment(run):
+    task, budget = run.config['task'], run.config['budget']
+    strong, weak, ratio = budget['strong'], budget['weak'], budget['ratio']
+    levels = ' and '.join(
+        f'{weak[level]:.3g} against {strong[level]} samples a problem at the {level} budget'
+        for level in budget['levels']
+    )
+    lead = []
+    if any(row['matching'] == 'compute' for row in run.matched):
+        lead.append(
+            'A budget for sampling buys many solutions from a weak, cheap model or few from a strong, '
+            f'expensive one: here one strong sample costs as much as {ratio:.3g} weak ones, so {levels} '
+            'are compared.'
+        )
+        lead.append(
+            f'Both models solve the same {run.analyses["train"]["problems"]} training problems '
+            f'({task["name"]}), and a solution is kept when its final answer is right, whatever its '
+            'reasoning.'
+        )
+    else:
+        lead.append(
+            'Solutions were graded against the known final answers and compared; the models behind them were '
+            'not matched to one budget.'
+        )
+    if run.scores:
+        trained = run.config['roles']['trained']
+        many = {1: 'One model', 2: 'Two models', 3: 'Three models'}[len(trained)]
+        lead.append(
+            f'{many} ({", ".join(trained)}) {"are" if len(trained) > 1 else "is"} then trained on the one '
+            'set or the other, for equally many steps from the same start, and tested on problems that '
+            'neither set contains.'
+        )
+    words = (
+        ('coverage@k', 'share of problems with a correct solution among k samples (unbiased estimate).'),
+        (
+            'diversity@k',
+            'expected number of different correct solutions of a problem among k samples: different as '
+            'texts, or (computation) as sequences of numbers and operators.',
+        ),
+        ('false positive', 'a kept solution: right final answer, wrong reasoning.'),
+        ('pass@1', 'share of test problems whose one greedy solution is correct.'),
+        (
+            'maj@k',
+            'share of test problems whose most frequent answer among k samples is correct; a tie goes to '
+            'the answer sampled first.',
+        ),
+        (
+            'base, gold',
+            'the model before fine-tuning, shown examples (few-shot); and trained on reference solutions.',
+        ),
+        ('point', 'a percentage point. Differences are in points, never in percent of a percentage.'),
+        (
+            'smallest detectable difference',
+            'what this many problems find in four of five runs (80% power, two-sided 5%).',
+        ),
+    )
+    glossary = tag(
+        'details',
+        tag('summary', 'The words used here'),
+        tag(
+            'ul',
+            *(tag('li', Markup(f'<b>{page.escape(word)}</b>: {page.escape(text)}')) for word, text in words),
+            class_='plain',
+        ),
+    )
+    listed = tag('ol', *(tag('li', sentence) for sentence in lead), class_='plain')
+    body = listed if len(lead) > 1 else page.paragraph(lead[0]), glossary
+    return 'experiment', 'The experiment', page.section('experiment', 'The experiment', *body)
+
+
+def _paper(run):
+    document = run.analyses.get('train')
+    if document is None or not any(row['matching'] == 'compute' for row in document['matched']):
+        return None
+    matched = {(r['metric'], r['budget']): r for r in document['matched'] if r['matching'] == 'compute'}
+    tables = []
+    rows = [
+        {
+            'what': f'pass@1, {r["model"]} trained, {r["budget"]}',
+            'row': r,
+            'paper': paper.GAINS[r['model'], r['budget']],
+        }
+        for r in run.differences
+        if r['split'] == 'test' and r['metric'] == 'pass@1' and r['difference'] != ''
+    ]
+    rows += [
+        {'what': f'false positives, {budget} budget', 'row': row, 'paper': paper.FALSE_POSITIVES}
+        for (metric, budget), row in matched.items()
+        if metric == 'fpr'
+    ]
+    published = [
+        Column('paper, MATH', lambda r: r['paper'][0]),
+        Column('paper, GSM8K', lambda r: r['paper'][1]),
+    ]
+    if rows:
+        columns = [
+            Column('weak minus strong', lambda r: r['what'], text=True),
+            *published,
+            Column('this run', lambda r: cells.difference(r['row'])),
+            Column('direction', lambda r: _direction(r['row'], r['paper']), text=True),
+        ]
+        tables.append(page.table('In points', '', columns, rows))
+    rows = [
+        {'what': f'{metric}, {budget} budget', 'row': matched[metric, budget], 'paper': values}
+        for (metric, budget), values in paper.RELATIVE.items()
+        if (metric, budget) in matched
+    ]
+    columns = [
+        Column('weak over strong', lambda r: r['what'], text=True),
+        *published,
+        Column('this run', lambda r: _relative(r['row'])),
+        Column('direction', lambda r: _direction(r['row'], r['paper']), text=True),
+    ]
+    tables.append(page.table('Relative change', 'In percent of the strong model’s value.', columns, rows))
+    lead = (
+        'The paper (arXiv 2408.16737) drew data from Gemma2-9B and Gemma2-27B for MATH and GSM8K. Other '
+        'models and problems give other sizes; the directions may be compared.'
+    )
+    return (
+        'paper',
+        'Beside the paper',
+        page.section('paper', 'Beside the paper', page.paragraph(lead), *tables),
+    )
+
+
+def _relative(row):
+    return f'{100 * (row["a"] / row["b"] - 1):+.0f}%'.replace('-', '−') if row['b'] else '–'
+
+
+def _direction(row, published):
+    if not (row['difference_low'] > 0 or row['difference_high'] < 0):
+        return 'not measurable here'
+    where = '' if all(value.startswith('+') for value in published) else ' on MATH'  # GSM8K was about even
+    return f'{"as in" if row["difference"] > 0 else "against"} the paper{where}'
+
+
+def _example(run):
+    if run.example is None:
+        return None
+    problem, chosen = run.example
+    level = f', level {problem.level}' if problem.level else ''
+    question = tag(
+        'div',
+        page.paragraph(f'{problem.id}{level}', 'eyebrow'),
+        tag('pre', problem.question),
+        page.paragraph('Reference solution', 'eyebrow') if problem.solution else '',
+        tag('pre', problem.solution) if problem.solution else '',
+        page.paragraph(f'Final answer: {problem.answer}', 'soft'),
+        class_='card example',
+    )
+    names = {examples.RIGHT: 'right', examples.FALSE: 'false', examples.WRONG: 'wrong'}
+    cards = [
+        tag(
+            'article',
+            tag(
+                'header',
+                tag('span', f'{e.model}, sample {e.sample_index}'),
+                tag('span', e.kind, class_=f'badge {names[e.kind]}'),
+            ),
+            tag('pre', e.text.strip()),
+            page.paragraph(f'The reasoning: {e.reason}', 'soft') if e.reason else '',
+            class_='card example sample',
+        )
+        for e in chosen
+    ]
+    body = question, tag('div', *cards, class_='samples')
+    return 'example', 'An example', page.section('example', 'An example', *body)
+
+
+def _how_run(run):
+    parts = []
+    if run.timings:
+        columns = [
+            Column('stage', lambda r: r['stage'], text=True),
+            Column('predicted, s', lambda r: f'{r["predicted"]:,.1f}' if r['predicted'] != '' else '–'),
+            Column('real, s', lambda r: f'{r["seconds"]:,.1f}'),
+            Column(
+                'real / predicted',
+                lambda r: f'{r["seconds"] / r["predicted"]:.2f}' if r['predicted'] else '–',
+            ),
+            Column('tokens', lambda r: f'{r["tokens"]:,.0f}' if r['tokens'] else '–'),
+            Column('attempts', lambda r: str(r['attempts'])),
+        ]
+        note = 'Seconds of the attempt that finished; more than one attempt: it was interrupted and resumed.'
+        parts.append(
+            page.table('Predicted and real time', note, columns, run.timings, [len(run.timings) - 1])
+        )
+    parts.append(page.paragraph('To continue or repeat this run (finished stages are skipped):'))
+    parts.append(tag('pre', f'cosample run --workdir={run.root}', class_='command'))
+    parts.append(
+        page.paragraph(
+            'To run it anew elsewhere, save the configuration below as config.json in an empty directory '
+            'and name that directory as --workdir. The same slots, devices and versions give the same '
+            'tables.'
+        )
+    )
+    if run.versions:
+        last = run.versions[-1]
+        parts.append(
+            page.paragraph(
+                'Made with ' + ', '.join(f'{name} {value}' for name, value in last.items() if value), 'soft'
+            )
+        )
+        if len(run.versions) > 1:
+            parts.append(
+                page.paragraph(f'The run saw {len(run.versions)} environments; the last is named.', 'soft')
+            )
+    resolved = tag('pre', json.dumps(run.config, indent=1, sort_keys=True))
+    parts.append(tag('details', tag('summary', 'Resolved configuration'), resolved))
+    return 'run', 'How it was run', page.section('run', 'How it was run', *parts)

@@ -1,0 +1,204 @@
+"""The device side of the sampler as pure functions: prefill, insert into rows, decode many tokens.
+
+All jitted at module level with the model and the policy static: every engine of a process with the same
+shapes shares one compilation, whatever its parameters.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from cosample_jax import sharding
+from cosample_jax.gemma import model
+from cosample_jax.gemma.config import GemmaConfig
+from cosample_jax.gemma.model import KV, Params
+from cosample_jax.sampling.policy import Policy, choose, sample_keys
+
+_CACHE_AXES = ('layers', 'rows', 'kv_heads', 'head', 'slots')
+NO_TOKEN = -1  # in `Emitted.tokens`, where a row drew nothing
+
+
+class State(NamedTuple):
+    """The rows being decoded.
+
+    Attributes:
+        tokens: int32 [R], to be fed next: the last one of the prompt, or the last one drawn.
+        positions: int32 [R], absolute, of `tokens`.
+        left: int32 [R], how many tokens the row may still draw; 0 when it is finished or idle.
+        keys: [R], the key of the row's sample.
+        cache: [L, R, K, H, S] twice, or the list `model.unstack` goes with.
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    left: jax.Array
+    keys: jax.Array
+    cache: Any
+
+
+class Emitted(NamedTuple):
+    """What a device loop drew, each [loop, R]; `tokens` is NO_TOKEN after a row's end."""
+
+    tokens: jax.Array
+    logprobs: jax.Array  # of the raw model
+    sampling_logprobs: jax.Array
+
+
+class Starts(NamedTuple):
+    """Samples to put into rows, each [M]; entries whose row is R or more are padding."""
+
+    rows: jax.Array
+    questions: jax.Array  # which of the prefilled questions
+    tokens: jax.Array  # the last one of the prompt
+    positions: jax.Array  # and where it stands
+    hashes: jax.Array  # uint32, `policy.problem_hash`
+    sample_indices: jax.Array
+
+
+def is_unrolled(config: GemmaConfig) -> bool:
+    """Whether decode runs without a layer scan (see `model.unstack`)."""
+    return config.scan_unroll >= config.num_layers
+
+
+@functools.partial(jax.jit, static_argnames=('config',))
+def prefill_prefix(params: Params, tokens: jax.Array, *, config: GemmaConfig) -> KV:
+    """Keys and values [L, K, H, P] of the shared prefix, int32 [P]."""
+    ones = jnp.ones((1, tokens.size), jnp.int32)
+    _, (k, v) = model.forward(params, config, tokens[None], jnp.arange(tokens.size)[None], ones)
+    return k[:, 0], v[:, 0]
+
+
+@functools.partial(jax.jit, static_argnames=('config',))
+def prefill_questions(
+    params: Params, tokens: jax.Array, lengths: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig
+) -> KV:
+    """Keys and values [L, U, K, H, Q] of questions int32 [U, Q], of which `lengths` [U] tokens are real."""
+    prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-1]
+    slots = jnp.arange(tokens.shape[1])
+    positions = jnp.broadcast_to(prefix + slots, tokens.shape)
+    real = (slots < lengths[:, None]).astype(jnp.int32)
+    return model.forward(params, config, tokens, positions, real, prefix_kv)[1]
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'rows', 'slots', 'dtype', 'mesh'))
+def empty_state(*, config: GemmaConfig, rows: int, slots: int, dtype, mesh: Mesh | None) -> State:
+    """R idle rows with caches of S slots."""
+    shape = (rows, config.num_kv_heads, config.head_dim, slots)
+    if is_unrolled(config):
+        cache = [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers)]
+    else:
+        cache = tuple(jnp.zeros((config.num_layers, *shape), dtype) for _ in 'kv')
+    idle = jnp.zeros(rows, jnp.int32)
+    return _constrain(State(idle, idle, idle, sample_keys(0, idle.astype(jnp.uint32), idle), cache), mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',), donate_argnames=('state',))
+def insert(
+    state: State,
+    question_kv: KV,
+    starts: Starts,
+    seed: jax.Array,
+    max_new_tokens: jax.Array,
+    *,
+    mesh: Mesh | None,
+) -> State:
+    """Starts samples: copies their questions' keys and values into their rows."""
+
+    def into_rows(cache, questions):  # [..., R, K, H, S] and [..., U, K, H, Q]
+        length = questions.shape[-1]
+        return cache.at[..., starts.rows, :, :, :length].set(
+            questions[..., starts.questions, :, :, :], mode='drop'
+        )
+
+    cache = state.cache
+    if isinstance(cache, list):
+        cache = [
+            tuple(into_rows(c, q[layer]) for c, q in zip(pair, question_kv, strict=True))
+            for layer, pair in enumerate(cache)
+        ]
+    else:
+        cache = tuple(into_rows(c, q) for c, q in zip(cache, question_kv, strict=True))
+
+    def put(array, values):
+        return array.at[starts.rows].set(values, mode='drop')
+
+    state = State(
+        tokens=put(state.tokens, starts.tokens),
+        positions=put(state.positions, starts.positions),
+        left=put(state.left, max_new_tokens),
+        keys=put(state.keys, sample_keys(seed, starts.hashes, starts.sample_indices)),
+        cache=cache,
+    )
+    return _constrain(state, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'policy', 'loop', 'mesh'), donate_argnames=('state',))
+def decode(
+    params: Params,
+    state: State,
+    prefix_kv: KV | None,
+    *,
+    config: GemmaConfig,
+    policy: Policy,
+    loop: int,
+    mesh: Mesh | None,
+) -> tuple[State, Emitted]:
+    """Draws up to `loop` tokens in every row that is not finished.
+
+    What was drawn is a fresh output, so that the host may read it while the next call owns the donated state.
+    The loop ends early when no row has anything left to draw, which changes no output.
+    """
+    rows = state.tokens.shape[0]
+    if is_unrolled(config):
+        params = model.unstack(params, config)
+    stop_ids = jnp.array(policy.stop_ids, jnp.int32)
+
+    def running(carry):
+        step, state, _ = carry
+        return (step < loop) & jnp.any(state.left > 0)
+
+    def body(carry):
+        step, state, emitted = carry
+        hidden, cache = model.decode_step(
+            params, config, state.tokens, state.positions, state.cache, prefix_kv
+        )
+        logits = model.logits(params, config, hidden)
+        drawn = Emitted(*choose(logits, state.keys, state.positions + 1, policy))
+        active = state.left > 0
+        stopped = jnp.any(drawn.tokens[:, None] == stop_ids[None], axis=-1)
+        left = jnp.where(active & ~stopped, state.left - 1, 0)
+        drawn = drawn._replace(tokens=jnp.where(active, drawn.tokens, NO_TOKEN))
+        emitted = jax.tree.map(lambda all, new: all.at[step].set(new), emitted, drawn)
+        # A finished row feeds its last token again, into the same slot, until it is given another sample.
+        going = left > 0
+        state = State(
+            tokens=jnp.where(going, drawn.tokens, state.tokens),
+            positions=state.positions + going,
+            left=left,
+            keys=state.keys,
+            cache=cache,
+        )
+        return step + 1, state, emitted
+
+    nothing = Emitted(
+        tokens=jnp.full((loop, rows), NO_TOKEN, jnp.int32),
+        logprobs=jnp.zeros((loop, rows), jnp.float32),
+        sampling_logprobs=jnp.zeros((loop, rows), jnp.float32),
+    )
+    _, state, emitted = jax.lax.while_loop(running, body, (jnp.int32(0), state, nothing))
+    return _constrain(state, mesh), emitted
+
+
+def _constrain(state: State, mesh: Mesh | None) -> State:
+    """Keeps rows and heads where they are: the next call would compile anew for another layout."""
+    if mesh is None:
+        return state
+    cache = jax.tree.map(lambda c: sharding.constrain(c, mesh, _CACHE_AXES[-c.ndim :]), state.cache)
+    rows = {
+        field: sharding.constrain(getattr(state, field), mesh, ('rows',))
+        for field in ('tokens', 'positions', 'left', 'keys')
+    }
+    return State(**rows, cache=cache)

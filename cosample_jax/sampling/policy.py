@@ -1,0 +1,106 @@
+"""How the next token is chosen, and where its randomness comes from.
+
+The key of a token is key(seed) -> hash32(purpose, problem id) -> sample index -> position. Nothing else is in
+it, so a sample does not depend on the order, the neighbours or the number of the others, pools are nested,
+and two models draw with common random numbers.
+"""
+
+import dataclasses
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What compiled sampling code depends on.
+
+    Attributes:
+        temperature: Logits are divided by it; 0 is greedy.
+        top_k: Only the k most likely tokens are drawn from; 0 is all of them.
+        stop_ids: Tokens that end a sample.
+    """
+
+    temperature: float
+    top_k: int
+    stop_ids: tuple[int, ...]
+
+
+def hash32(text: str) -> np.uint32:
+    """A hash of `text` that is the same in every process (Python's own is not)."""
+    return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=4).digest(), '<u4')[0]
+
+
+def problem_hash(purpose: str, problem_id: str) -> np.uint32:
+    """What the keys of a problem's samples are folded with; different purposes draw independently."""
+    return hash32(f'{purpose}/{problem_id}')
+
+
+def sample_keys(seed: jax.Array, hashes: jax.Array, sample_indices: jax.Array) -> jax.Array:
+    """The key of each sample, [R] typed, from uint32 `problem_hash`es and sample indices [R]."""
+    # The generator is named: an environment that changes JAX's default must not change the samples.
+    root = jax.random.key(seed, impl='threefry2x32')
+    return jax.vmap(lambda h, i: jax.random.fold_in(jax.random.fold_in(root, h), i))(hashes, sample_indices)
+
+
+def choose(
+    logits: jax.Array, keys: jax.Array, positions: jax.Array, policy: Policy
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Draws one token a row: the Gumbel-max trick over the allowed tokens.
+
+    The noise belongs to the token id, not to its rank: a near-tie in the logits cannot swap two tokens' noise.
+
+    Args:
+        logits: float32 [R, V], of the raw model.
+        keys: [R], from `sample_keys`.
+        positions: int32 [R], absolute, of the tokens to be drawn.
+        policy: Temperature and top-k.
+
+    Returns:
+        The tokens int32 [R], and the log-probability (nats) of each under the raw model and under the policy
+        (0 when greedy); NaN where the logits hold a NaN.
+    """
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    if policy.temperature == 0:
+        # top_k, not argmax: equal (the lowest id wins a tie) and several times faster on CPU.
+        best, tokens = jax.lax.top_k(logits, 1)
+        return tokens[:, 0], best[:, 0] - normalizer, jnp.zeros_like(normalizer)
+
+    vocab = logits.shape[-1]
+    keys = jax.vmap(jax.random.fold_in)(keys, positions)
+    if 0 < policy.top_k < vocab:
+        allowed, ids = jax.lax.top_k(logits, policy.top_k)
+        noise = jax.vmap(lambda key, i: gumbel(token_bits(key, i)))(keys, ids)
+    else:
+        allowed = logits
+        noise = jax.vmap(lambda key: gumbel(jax.random.bits(key, (vocab,), jnp.uint32)))(keys)
+    scaled = allowed / policy.temperature
+    _, pick = jax.lax.top_k(scaled + noise, 1)
+
+    def picked(x):
+        return jnp.take_along_axis(x, pick, axis=-1)[:, 0]
+
+    tokens = pick[:, 0] if allowed is logits else picked(ids)
+    return tokens, picked(allowed) - normalizer, picked(scaled) - jax.nn.logsumexp(scaled, axis=-1)
+
+
+def token_bits(key: jax.Array, ids: jax.Array) -> jax.Array:
+    """Elements `ids` of `jax.random.bits(key, (vocab,), uint32)`, without drawing the others.
+
+    JAX's partitionable threefry makes element i the two halves of the hash of the counter i, xored; folding i
+    into the key computes that same hash. A test holds the two equal.
+    """
+    words = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(ids))
+    return words[..., 0] ^ words[..., 1]
+
+
+def gumbel(bits: jax.Array) -> jax.Array:
+    """Standard Gumbel noise from uint32 bits, exact to 2**-33 in the tail that wins.
+
+    A large value comes from a small uniform, where float32 is dense; the usual -log(-log(u)) stops at 16.
+    """
+    uniform = (bits.astype(jnp.float32) + 0.5) * 2.0**-32
+    uniform = jnp.minimum(uniform, 1.0 - 2.0**-24)  # the largest bits round up to 1
+    return -jnp.log(-jnp.log1p(-uniform))

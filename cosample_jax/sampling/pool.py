@@ -1,0 +1,73 @@
+"""The one place that samples, decodes to text, commits and resumes."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from cosample_jax.gemma.tokenizer import Tokenizer
+from cosample_jax.progress import Bar
+from cosample_jax.records import Sample, Store
+from cosample_jax.sampling.engine import Engine, Request
+
+
+def fill_pool(
+    store: Store[Sample],
+    engine: Engine,
+    requests: Sequence[Request],
+    *,
+    tokenizer: Tokenizer,
+    model: str,
+    bar: Bar | None = None,
+    commit_every: int = 2000,
+    commit_seconds: float = 30.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Draws the requests that `store` does not have yet and appends them under `model`.
+
+    A part is committed every `commit_every` samples or `commit_seconds` seconds, so that is what a kill can
+    lose; after any other interruption nothing is lost. What is drawn depends on the requests alone, so a pool
+    filled in several attempts holds the same samples as one filled at once.
+
+    Args:
+        store: The pool.
+        engine: Built for all `requests`, the ones in `store` included.
+        requests: All the pool is to hold.
+        tokenizer: Decodes the drawn ids.
+        model: The name samples are stored under.
+        bar: Advanced by one for each sample.
+        commit_every: Samples in a part, at most.
+        commit_seconds: Age at which a part is committed.
+        clock: Seconds, for `commit_seconds`.
+    """
+    have = store.keys()
+    missing = [r for r in requests if (r.problem_id, model, r.sample_index) not in have]
+    batch: list[Sample] = []
+    since = clock()
+
+    def flush():
+        nonlocal since
+        samples, since = batch.copy(), clock()
+        batch.clear()
+        store.append(samples)
+
+    try:
+        for done in engine.sample(missing):
+            batch.append(
+                Sample(
+                    problem_id=done.problem_id,
+                    model=model,
+                    sample_index=done.sample_index,
+                    text=tokenizer.decode(done.tokens),
+                    tokens=done.tokens,
+                    finish=done.finish,
+                    logprob=done.logprob,
+                    sampling_logprob=done.sampling_logprob,
+                    prompt_tokens=done.prompt_tokens,
+                    num_tokens=done.num_tokens,
+                )
+            )
+            if bar is not None:
+                bar.advance(1, tokens=done.num_tokens)
+            if len(batch) >= commit_every or clock() - since >= commit_seconds:
+                flush()
+    finally:
+        flush()

@@ -1,0 +1,82 @@
+"""Where arrays live: one mesh, and one table from what an axis means to the mesh axes it is split over.
+
+Rows (of a batch, or of the sampler) go over 'data' and 'fsdp'; heads, feed-forward width and vocabulary over
+'tensor'; the embedding width of parameters over 'fsdp'. An axis that does not divide is kept whole.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cosample_jax.errors import UserError
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+RULES: dict[str, tuple[str, ...]] = {
+    'rows': ('data', 'fsdp'),
+    'embed': ('fsdp',),
+    'vocab': ('tensor',),
+    'heads': ('tensor',),
+    'kv_heads': ('tensor',),
+    'ffw': ('tensor',),
+}
+
+# The axes of each weight; norm scales, which are not listed, are kept whole.
+_WEIGHTS = {
+    'input_embedding': ('vocab', 'embed'),
+    'q_einsum': ('layers', 'heads', 'embed', 'head'),
+    'kv_einsum': ('layers', 'kv', 'kv_heads', 'embed', 'head'),
+    'attn_vec_einsum': ('layers', 'heads', 'head', 'embed'),
+    'gating_einsum': ('layers', 'gate', 'ffw', 'embed'),
+    'linear': ('layers', 'ffw', 'embed'),
+}
+
+
+def make_mesh(sizes) -> Mesh:
+    """The mesh of sizes.data * sizes.fsdp * sizes.tensor devices; UserError when there are not that many."""
+    shape = tuple(getattr(sizes, axis) for axis in MESH_AXES)
+    if math.prod(shape) > jax.device_count():
+        wanted = ' x '.join(f'{axis}={size}' for axis, size in zip(MESH_AXES, shape, strict=True))
+        raise UserError(f'mesh.{wanted} needs {math.prod(shape)} devices and there are {jax.device_count()}')
+    devices = jax.devices()[: math.prod(shape)]
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def named(mesh: Mesh, axes: tuple[str, ...], shape: tuple[int, ...] | None = None) -> NamedSharding:
+    """The sharding of an array whose axes mean `axes`; with its `shape`, what does not divide stays whole."""
+    spec = []
+    for index, axis in enumerate(axes):
+        over = RULES.get(axis, ())
+        if shape is not None and shape[index] % math.prod(mesh.shape[name] for name in over):
+            over = ()
+        spec.append(over or None)
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def constrain(array: jax.Array, mesh: Mesh, axes: tuple[str, ...]) -> jax.Array:
+    """Asks the compiler, inside jit, to lay `array` out so."""
+    return jax.lax.with_sharding_constraint(array, named(mesh, axes, array.shape))
+
+
+def param_shardings(params: Any, mesh: Mesh) -> Any:
+    """A sharding for each leaf of a tree of parameters (arrays or shapes) or of moments named like them."""
+
+    def of(path, leaf):
+        names = {getattr(entry, 'key', None) for entry in path}
+        axes = next((axes for name, axes in _WEIGHTS.items() if name in names), ())
+        return named(mesh, axes, leaf.shape[: len(axes)])
+
+    return jax.tree.map_with_path(of, params)
+
+
+def check_rows(mesh: Mesh, rows: int, name: str) -> None:
+    """UserError, naming the setting, unless so many rows split evenly over the mesh."""
+    ways = math.prod(mesh.shape[axis] for axis in RULES['rows'])
+    if rows % ways:
+        raise UserError(f'{name}={rows} does not divide over mesh.data x mesh.fsdp = {ways} devices')
+
+
+def rows_to_global(tree: Any, mesh: Mesh) -> Any:
+    """Arrays split by rows over the mesh, from this host's rows (all of them, when there is one host)."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(named(mesh, ('rows',)), x), tree)

@@ -1,0 +1,186 @@
+"""analyze: from graded pools to tables of data quality, for every pool of source models in the workdir.
+
+Writes `analysis/<purpose>.json` (all tables of the pools sampled for that purpose) and each table as
+`analysis/<purpose>_<table>.csv`. No seconds in them: the same pools give the same bytes.
+"""
+
+import itertools
+import logging
+from collections import defaultdict
+
+import numpy as np
+
+from cosample_jax import cells, records
+from cosample_jax.analysis import quality, tables
+from cosample_jax.errors import UserError
+
+# Pools of these purposes belong to source models: sampled ones ('train') or imported ones. What is drawn to
+# evaluate fine-tuned models has purposes of its own.
+PURPOSES = ('train', 'validation', 'test', 'functional')
+TABLES = ('curves', 'matched', 'by_level', 'overlap', 'kept', 'models')
+
+
+def run(config, workdir) -> dict:
+    """Analyzes every source pool; returns the number of problems and samples of each purpose.
+
+    Raises:
+        UserError: no pool at all, samples without grades, no problem that every model of a purpose sampled,
+        or a pool
+            smaller than its budget.
+    """
+    counters = {}
+    for purpose in PURPOSES:
+        models = _models(workdir, purpose)
+        if models:
+            document = analyze(config, workdir, purpose, models)
+            for name in TABLES:
+                path = workdir.path('analysis', f'{purpose}_{name}.csv')
+                records.commit(path, tables.to_csv(document[name]))
+            records.write_json(workdir.path('analysis', f'{purpose}.json'), document)
+            samples = sum(row['samples'] for row in document['models'])
+            counters[purpose] = {'problems': document['problems'], 'samples': samples}
+    if not counters:
+        raise UserError(
+            f'no samples to analyze in {workdir.root}: run `cosample sample` or `cosample import` first'
+        )
+    return counters
+
+
+def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
+    """All tables of one purpose as a JSON document; compared are the problems that every model sampled."""
+    pools = {model: _Pool(workdir, purpose, model) for model in models}
+    problems = [p for p in workdir.problems(purpose) if all(p.id in pool.samples for pool in pools.values())]
+    if not problems:
+        raise UserError(
+            f'no {purpose} problem was sampled by all of {", ".join(models)}: import or sample the same ones'
+        )
+    left_out = len(set().union(*(pool.samples for pool in pools.values()))) - len(problems)
+    if left_out:
+        logging.warning('%s: %d problems were not sampled by every model and are left out', purpose, left_out)
+    ids = [p.id for p in problems]
+    sources = [pools[model].source(ids, _flops_per_token(config, model)) for model in models]
+    budgets = _budgets(config, purpose, ids, sources)
+    matches = _matches(budgets, sources)
+    levels = np.array([p.level for p in problems])
+    matched_cost = [m for m in matches if m.matching == 'compute'] or matches
+    document = {
+        'curves': quality.curves(sources, config.seed),
+        'matched': quality.matched(matches, config.seed),
+        'by_level': quality.by_level(matched_cost, levels, config.seed) if len(set(levels)) > 1 else [],
+        'overlap': quality.overlap(matches),
+        'kept': quality.kept(sources, budgets),
+        'models': [_model_row(source, pools[source.model]) for source in sources],
+    }
+    document = {name: tables.tidy(rows) for name, rows in document.items()}
+    return document | {'purpose': purpose, 'problems': len(problems), 'left_out': left_out}
+
+
+class _Pool:
+    """One model's samples, grades and judgments, joined by problem."""
+
+    def __init__(self, workdir, purpose, model):
+        grades = workdir.grades(purpose, model).table()
+        grades = _by_key(grades, ('correct', 'answer'))
+        verdicts = _by_key(workdir.judgments(purpose, model).table(), ('valid',))
+        table = workdir.pool(purpose, model).table()
+        self.model = model
+        self.samples = defaultdict(
+            list
+        )  # problem id -> quality.Kept, or None for a sample that is not correct
+        columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
+        self.without_answer = 0
+        for problem_id, index, text in zip(*columns, strict=True):
+            key = (problem_id, index)
+            if key not in grades:
+                raise UserError(
+                    f'the {purpose} pool of {model} has samples without a grade ({problem_id}, sample '
+                    f'{index}): run `cosample grade` first'
+                )
+            correct, answer = grades[key]
+            here = self.samples[problem_id]
+            here.append(quality.Kept(len(here), text, *verdicts.get(key, ())) if correct else None)
+            self.without_answer += not answer
+        self.truncated = table.column('finish').to_pylist().count('length')
+        self.tokens = np.array(table.column('num_tokens').to_pylist(), np.int64)
+
+    def source(self, ids, flops_per_token) -> quality.Source:
+        return quality.Source(
+            self.model,
+            np.array([len(self.samples[i]) for i in ids], np.int64),
+            [[s for s in self.samples[i] if s] for i in ids],
+            mean_tokens=float(self.tokens.mean()),
+            flops_per_token=flops_per_token,
+        )
+
+
+def _by_key(table, columns):
+    names = ('problem_id', 'sample_index', *columns)
+    rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+    return {row[:2]: row[2:] for row in rows}
+
+
+def _models(workdir, purpose):
+    """Names of the models with a pool for this purpose: those of the config in its order, then the others by
+    name.
+    """
+    folder = workdir.path('pools', purpose)
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
+    found = [model for model in found if len(workdir.pool(purpose, model))]
+    known = ('weak', 'strong', 'student')
+    return sorted(found, key=lambda model: (known.index(model) if model in known else len(known), model))
+
+
+def _flops_per_token(config, model):
+    flops = config.budget.flops_per_token
+    return float(flops[model]) if model in flops else 0.0
+
+
+def _budgets(config, purpose, ids, sources):
+    """budget -> model -> samples of each problem: low and high where the run's own sources were sampled,
+    else the pool.
+    """
+    budgets = defaultdict(dict)
+    for source in sources:
+        if purpose != 'train' or source.model not in ('weak', 'strong'):
+            budgets['pool'][source.model] = source.total
+            continue
+        for level in config.budget.levels:
+            counts = [cells.sample_count(config, source.model, level, problem_id) for problem_id in ids]
+            short = next((j for j, count in enumerate(counts) if count > source.total[j]), None)
+            if short is not None:
+                raise UserError(
+                    f'the {level} budget gives {source.model} {counts[short]} samples of {ids[short]}, '
+                    f'its pool has {source.total[short]}: run `cosample sample` first, or import as many'
+                )
+            budgets[level][source.model] = np.array(counts, np.int64)
+    return budgets
+
+
+def _matches(budgets, sources):
+    """What is compared: equal cost and equal number at each budget; pools without a budget by number, all
+    pairs.
+    """
+    matches = []
+    for name, counts in budgets.items():
+        for a, b in itertools.combinations([s for s in sources if s.model in counts], 2):
+            if name != 'pool':
+                matches.append(quality.Match(name, 'compute', a, b, counts[a.model], counts[b.model]))
+            fewest = np.minimum(counts[a.model], counts[b.model])
+            matches.append(quality.Match(name, 'number', a, b, fewest, fewest))
+    return matches
+
+
+def _model_row(source, pool):
+    samples = int(source.total.sum())
+    return {
+        'model': source.model,
+        'problems': len(source.total),
+        'samples': samples,
+        'fewest_per_problem': int(source.total.min()),
+        'most_per_problem': int(source.total.max()),
+        'correct': int(source.correct.sum()),
+        'without_answer': pool.without_answer,
+        'truncated': pool.truncated,
+        'mean_tokens': source.mean_tokens,
+        'flops_per_token': source.flops_per_token or '',
+    }

@@ -1,0 +1,130 @@
+"""evaluate: pass@1 and maj@k of every trained cell, and of the base models, on the test and functional problems.
+
+pass@1 is greedy. maj@k for every k comes from the same `maj_samples` samples at the sampling temperature, on the first
+`maj_problems` test problems. Trained models are asked zero-shot, base models few-shot.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cosample_jax import cells, checkpoint, progress, tasks
+from cosample_jax.analysis import votes
+from cosample_jax.gemma import config as gemma_config
+from cosample_jax.gemma.tokenizer import Tokenizer
+from cosample_jax.grading.pool import grade_pool, judge_pool
+from cosample_jax.records import Grade, Problem, read_json, write_json
+from cosample_jax.sampling.engine import Engine, Request, SamplingSettings
+from cosample_jax.sampling.pool import fill_pool
+from cosample_jax.tasks import prompts
+
+
+class Subject(NamedTuple):
+    """A model to evaluate; `record` is its row in results.json, `weights` the directory of its checkpoints."""
+
+    record: dict
+    variant: str
+    base: bool
+
+
+def run(config, workdir) -> dict:
+    tokenizer = Tokenizer(workdir.tokenizer_path)
+    task = tasks.get(config.task.name)
+    splits = {split: workdir.problems(split) for split in config.evaluate.splits}
+    subjects = list(_subjects(config, workdir))
+    rows = []
+    with progress.bar("evaluate", total=len(subjects), unit="models") as bar:
+        for subject in subjects:
+            path = workdir.path("evaluate", "cells", f"{subject.record['cell']}.json")
+            if not path.exists():
+                results = {}
+                if subject.base or subject.record["trained"]:
+                    results = _Evaluation(subject, config, workdir, tokenizer, task).results(splits)
+                write_json(path, subject.record | {"results": results})
+            rows.append(read_json(path))
+            bar.advance()
+    write_json(workdir.path("evaluate", "results.json"), {"cells": rows})
+    return {"models": len(rows), "tokens": sum(r.get("tokens", 0) for row in rows for r in row["results"].values())}
+
+
+def _subjects(config, workdir) -> Iterator[Subject]:
+    for model in config.roles.trained:
+        yield Subject({"cell": f"{model}-base", "model": model, "data": "base", "budget": "", "seed": 0, "trained": False,
+                       "reason": ""}, config.models[model].variant, True)
+    for cell in cells.grid(config):
+        record = read_json(workdir.cell_dir(cell.name) / "cell.json")
+        yield Subject(record, config.models[cell.model].variant, False)
+
+
+class _Evaluation:
+    """One model under evaluation."""
+
+    def __init__(self, subject: Subject, config, workdir, tokenizer: Tokenizer, task):
+        self.cell = subject.record["cell"]
+        self.config, self.workdir, self.tokenizer, self.task = config, workdir, tokenizer, task
+        self.variant = gemma_config.variant(subject.variant)
+        self.shots = workdir.problems("shots") if subject.base else []
+        if subject.base:
+            self.params = checkpoint.load_weights(workdir.model_dir(subject.record["model"]), self.variant)
+        else:
+            run = checkpoint.RunCheckpoints(workdir.cell_dir(self.cell) / subject.record["weights"])
+            self.params = run.load_best(self.variant)
+            run.close()
+
+    def results(self, splits: dict[str, list[Problem]]) -> dict:
+        results = {}
+        for split, problems in splits.items():
+            purpose = f"{split}-greedy"
+            tokens = self._sample(purpose, problems, 1, temperature=0.0)
+            grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
+            correct = {g.problem_id: int(g.correct) for g in self.workdir.grades(purpose, self.cell).read()}
+            results[split] = {
+                "problem_ids": [p.id for p in problems],
+                "pass@1": [correct[p.id] for p in problems],
+                "tokens": tokens,
+            }
+            if hasattr(self.task, "check_steps"):
+                judged = judge_pool(self.workdir, purpose, self.cell, problems, self.task.check_steps, "steps")
+                results[split]["fpr"] = {"wrong": judged["wrong"], "kept": judged["judged"]}
+            if split == "test":
+                results[split] |= self._majority(problems[: self.config.evaluate.maj_problems])
+        return results
+
+    def _majority(self, problems: list[Problem]) -> dict:
+        purpose, count = "test-maj", self.config.evaluate.maj_samples
+        self._sample(purpose, problems, count, temperature=self.config.sampling.temperature)
+        grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
+        drawn: dict[str, list] = {p.id: [] for p in problems}
+        for grade in self.workdir.grades(purpose, self.cell).read():
+            drawn[grade.problem_id].append(grade)
+        sizes = [k for k in (1, 4, 8, 16) if k <= count]
+        right = {str(k): [_majority_is_right(drawn[p.id], k) for p in problems] for k in sizes}
+        return {"maj_problem_ids": [p.id for p in problems], "maj@k": right}
+
+    def _sample(self, purpose: str, problems: list[Problem], count: int, temperature: float) -> int:
+        """Fills the pool of this model for `purpose` and returns its generated tokens."""
+        requests = [
+            Request(problem.id, index, tokens)
+            for problem in problems
+            for tokens in [self.tokenizer.encode(prompts.few_shot(self.shots, problem.question), bos=True)]
+            for index in range(count)
+        ]
+        sampling = self.config.sampling
+        settings = SamplingSettings(
+            seed=self.config.seed,
+            purpose=purpose.split("-")[0],
+            temperature=temperature,
+            top_k=sampling.top_k if temperature else 0,
+            max_new_tokens=sampling.max_new_tokens,
+            slots=sampling.slots,
+            stop_ids=(self.tokenizer.eos, self.tokenizer.piece_id(prompts.STOP)),
+        )
+        engine = Engine(self.params, self.variant, settings, requests)
+        store = self.workdir.pool(purpose, self.cell)
+        fill_pool(store, engine, requests, tokenizer=self.tokenizer, model=self.cell)
+        return sum(store.table().column("num_tokens").to_pylist())
+
+
+def _majority_is_right(grades: list[Grade], k: int) -> int:
+    """1 if the majority answer of the first k samples is the gold one."""
+    winner = votes.majority_at([grade.answer for grade in grades], k)
+    return int(any(grade.correct for grade in grades[:k] if grade.answer == winner))

@@ -1,0 +1,22 @@
+"""The tasks. A task is a module with
+
+* ``build(config) -> dict[str, list[Problem]]``: the splits (shots, train, validation, test, functional);
+* ``MARKERS``: what announces a final answer (names of :mod:`cosample_jax.grading.answers`);
+* ``documents(config) -> Iterator[list[tuple[str, str]]]``: endless documents to train a tokenizer and a model from
+  scratch on; a document is turns of (prompt, what is written after it);
+* optionally ``check_steps(problem, text) -> (valid, reason)``: a program that judges the reasoning.
+"""
+
+import importlib
+from types import ModuleType
+
+from cosample_jax.errors import UserError
+
+TASKS = ("arithmetic", "gsm8k")
+
+
+def get(name: str) -> ModuleType:
+    """The task called `name`. Raises UserError when there is none."""
+    if name not in TASKS:
+        raise UserError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+    return importlib.import_module(f"cosample_jax.tasks.{name}")

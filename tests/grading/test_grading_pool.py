@@ -1,0 +1,149 @@
+import pytest
+
+from cosample_jax.errors import UserError
+from cosample_jax.grading import equivalence, pool
+from cosample_jax.records import Problem, Sample
+from cosample_jax.stages import grade as grade_stage
+from cosample_jax.stages import judge as judge_stage
+from cosample_jax.workdir import Workdir
+
+MARKERS = ('The answer is',)
+PROBLEMS = [
+    Problem(f'train/{i}', f'What is {i} + 1?', str(i + 1), f'The answer is {i + 1}.') for i in range(4)
+]
+TEXTS = [
+    'The answer is {}.',
+    'It is {}',
+    'The answer is 1+{}-1.',
+    'The answer is -{}.',
+    'The answer is ' + '(' * 2_000,
+]
+
+
+def sample(problem, index, text):
+    return Sample(problem.id, 'weak', index, text.format(problem.answer), [], 'stop', 0.0, 0.0, 0, 0)
+
+
+def fill(workdir, texts=tuple(TEXTS)):
+    workdir.pool('train', 'weak').append(
+        [sample(p, i, text) for p in PROBLEMS for i, text in enumerate(texts)]
+    )
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.write_problems('train', PROBLEMS)
+    return workdir
+
+
+def test_counts_of_a_pool(workdir):
+    fill(workdir)
+    counts = pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    assert counts == {
+        'graded': 20,
+        'correct': 8,
+        'no_marker': 4,
+        'ungraded': 4,
+        'markers': {'The answer is': 16},
+    }
+    grades = {(g.problem_id, g.sample_index): g for g in workdir.grades('train', 'weak').read()}
+    assert len(grades) == 20
+    assert grades['train/2', 0].correct and grades['train/2', 0].answer == '3' and grades['train/2', 0].strict
+    assert (
+        grades['train/2', 2].correct
+        and not grades['train/2', 2].strict
+        and grades['train/2', 2].symbolic == 'yes'
+    )
+    assert grades['train/2', 4].symbolic.startswith('ungraded: ')
+
+
+def test_an_interrupted_grading_continues_and_repeats_nothing(workdir, monkeypatch):
+    fill(workdir)
+    monkeypatch.setattr(pool, '_PART', 6)
+    graded = []
+    whole = equivalence.grade_many
+
+    def dies_in_the_third_part(markers, pairs):
+        if len(graded) == 2:
+            raise KeyboardInterrupt
+        graded.append(set(pairs))
+        return whole(markers, pairs)
+
+    monkeypatch.setattr(equivalence, 'grade_many', dies_in_the_third_part)
+    with pytest.raises(KeyboardInterrupt):
+        pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    assert len(workdir.grades('train', 'weak')) == 12
+
+    later = []
+    monkeypatch.setattr(equivalence, 'grade_many', lambda m, pairs: later.extend(pairs) or whole(m, pairs))
+    counts = pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    assert len(later) == 8 and not set(later) & set.union(*graded)
+    assert counts['graded'] == 20
+    assert pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS) == counts
+    assert len(later) == 8
+
+
+def test_new_samples_of_a_graded_pool_are_graded(workdir):
+    fill(workdir)
+    pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    workdir.pool('train', 'weak').append([sample(PROBLEMS[0], 9, TEXTS[0])])
+    assert pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)['graded'] == 21
+
+
+def test_a_sample_of_an_unknown_problem_is_named(workdir):
+    fill(workdir)
+    with pytest.raises(UserError, match="'train/1' is no problem of this run"):
+        pool.grade_pool(workdir, 'train', 'weak', PROBLEMS[:1], MARKERS)
+    assert len(workdir.grades('train', 'weak')) == 0
+
+
+def test_only_correct_samples_are_judged_and_once(workdir):
+    fill(workdir)
+    pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    seen = []
+
+    def check(problem, text):
+        seen.append((problem.id, text))
+        return problem.id != 'train/1', '' if problem.id != 'train/1' else 'wrong: 1=2'
+
+    counts = pool.judge_pool(workdir, 'train', 'weak', PROBLEMS, check, 'steps')
+    assert counts == {'judged': 8, 'wrong': 2}
+    assert pool.judge_pool(workdir, 'train', 'weak', PROBLEMS, check, 'steps') == counts
+    assert len(seen) == 8
+    wrong = [j for j in workdir.judgments('train', 'weak').read() if not j.valid]
+    assert {(j.problem_id, j.judge, j.reason) for j in wrong} == {('train/1', 'steps', 'wrong: 1=2')}
+
+
+class _Config:
+    class task:
+        name = 'arithmetic'
+
+
+def test_stages_take_every_pool(workdir, monkeypatch, capsys):
+    fill(workdir)
+    workdir.pool('test', 'other').append([
+        Sample('train/3', 'other', 0, 'The answer is 4.', [], 'stop', 0.0, 0.0, 0, 0)
+    ])  # fmt: skip
+    assert grade_stage.run(_Config, workdir) == {'graded': 21, 'correct': 9, 'no_marker': 4, 'ungraded': 4}
+    assert 'train/weak: 20 graded, 8 correct, 4 without an answer, 4 ungraded; markers: The answer is 16' in (
+        capsys.readouterr().out
+    )
+    from cosample_jax.tasks import arithmetic
+
+    monkeypatch.setattr(arithmetic, 'check_steps', lambda problem, text: (True, ''))
+    assert judge_stage.run(_Config, workdir) == {'judged': 9, 'wrong': 0}
+    assert judge_stage.run(_Config, workdir) == {'judged': 9, 'wrong': 0}
+
+
+def test_without_a_checker_nothing_is_judged(workdir, monkeypatch, capsys):
+    monkeypatch.setattr(_Config.task, 'name', 'gsm8k')
+    fill(workdir)
+    assert judge_stage.run(_Config, workdir) == {'judged': 0, 'wrong': 0}
+    assert 'gsm8k has no step checker' in capsys.readouterr().out
+    assert not workdir.path('judgments').exists()
+
+
+def test_nothing_to_grade_is_an_error(workdir):
+    with pytest.raises(UserError, match='no samples to grade'):
+        grade_stage.run(_Config, workdir)

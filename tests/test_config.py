@@ -1,0 +1,147 @@
+import pytest
+from ml_collections import ConfigDict
+
+from cosample_jax import config as config_lib
+from cosample_jax.errors import UserError
+from cosample_jax.gemma.config import variant
+
+
+def named(**fields):
+    config = config_lib.base()
+    config.name = 'test'
+    for name, value in fields.items():
+        group, _, leaf = name.replace('__', '.').rpartition('.')
+        (config_lib.get(config, group) if group else config)[leaf] = value
+    return config
+
+
+def write(tmp_path, text):
+    path = tmp_path / 'experiment.py'
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_derived_counts_are_those_of_equation_1():
+    config = config_lib.finalize(named(budget__params='nominal', models__weak__variant='gemma2_9b',
+                                       models__strong__variant='gemma2_27b'))  # fmt: skip
+    assert config.budget.ratio == 3.0
+    assert (config.budget.weak.low, config.budget.weak.high) == (3.0, 30.0)
+    assert config.budget.flops_per_token.to_dict() == {'weak': 18e9, 'strong': 54e9}
+
+
+def test_exact_counts_come_from_the_models_themselves():
+    config = config_lib.finalize(named(budget__params='exact', models__weak__variant='gemma2_9b',
+                                       models__strong__variant='gemma2_27b'))  # fmt: skip
+    ratio = variant('gemma2_27b').num_params() / variant('gemma2_9b').num_params()
+    assert config.budget.ratio == ratio and 2.9 < ratio < 2.97
+    assert config.budget.weak.high == pytest.approx(29.4, abs=0.3)
+
+
+def test_a_nominal_size_given_by_hand_wins_over_the_variants():
+    config = named(
+        budget__params='nominal', models__weak__params_nominal=1e6, models__strong__params_nominal=4e6
+    )
+    assert config_lib.finalize(config).budget.ratio == 4.0
+
+
+@pytest.mark.parametrize('name', config_lib.DERIVED)
+def test_a_derived_field_set_by_hand_is_refused_with_the_reason(name):
+    with pytest.raises(UserError, match=f'config.{name} is derived .* change config.budget.strong.low'):
+        config_lib.finalize(named(**{name.replace('.', '__'): 3.0}))
+
+
+def test_finalize_leaves_its_argument_alone_and_freezes_the_result():
+    config = named()
+    frozen = config_lib.finalize(config)
+    assert config.budget.ratio is None
+    with pytest.raises(AttributeError):
+        frozen.seed = 3
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'name': ''}, "config.name is ''"),
+        ({'name': '../x'}, 'config.name'),
+        ({'task__name': 'arithmetics'}, "did you mean 'arithmetic'"),
+        ({'task__num_test': 0}, 'config.task.num_test is 0: it must be at least 1'),
+        ({'budget__params': 'exakt'}, "did you mean 'exact'"),
+        ({'budget__strong': ConfigDict({'low': 3, 'high': 2})}, 'config.budget.strong.high is 2'),
+        ({'budget__levels': ()}, 'config.budget.levels'),
+        ({'models__weak__variant': 'tiny_weka'}, 'tiny_weak'),
+        ({'models__weak__init': ''}, 'config.models.weak.init'),
+        ({'roles__sources': ('weak', 'week')}, "config.roles.sources has 'week'"),
+        ({'sampling__temperature': 0.0}, 'config.sampling.temperature is 0.0: it must be above 0'),
+        ({'finetune__checkpoints': 41}, 'config.finetune.steps.low is 40'),
+        ({'finetune__seeds': (0, 0)}, 'config.finetune.seeds is (0, 0): it must be a tuple of different'),
+        ({'finetune__learning_rate__weak': ()}, 'config.finetune.learning_rate.weak'),
+        ({'finetune__learning_rate__weak': (-1e-3,)}, 'config.finetune.learning_rate.weak'),
+        ({'evaluate__maj_problems': 401}, 'config.evaluate.maj_problems is 401'),
+        ({'task__num_functional': 0}, "above 0, or config.evaluate.splits without 'functional'"),
+    ],
+)
+def test_what_cannot_work_is_named(fields, message):
+    with pytest.raises(UserError) as error:
+        config_lib.finalize(named(**fields))
+    assert message in str(error.value) and '\n' not in str(error.value)
+
+
+def test_arguments_take_the_type_of_their_default():
+    args = config_lib.parse_args(
+        'steps=3,rate=1,on=true,size=full', steps=1, rate=0.5, on=False, size=('demo', 'full')
+    )
+    assert vars(args) == {'steps': 3, 'rate': 1.0, 'on': True, 'size': 'full'}
+    assert type(args.rate) is float
+    assert config_lib.parse_args(None, size=('demo', 'full')).size == 'demo'
+
+
+@pytest.mark.parametrize(
+    ('arg', 'message'),
+    [
+        ('sise=demo', "unknown config argument 'sise' (did you mean 'size'?)"),
+        ('size=ful', "size=ful: not a choice (did you mean 'full'?)"),
+        ('demo', "unknown config argument 'demo'"),
+        ('steps', "'steps' needs a value"),
+        ('steps=x', 'steps=x: not of type int'),
+        ('on=maybe', 'write true or false'),
+        ('steps=1,steps=2', "'steps' is given twice"),
+    ],
+)
+def test_wrong_arguments_are_named(arg, message):
+    with pytest.raises(UserError) as error:
+        config_lib.parse_args(arg, size=('demo', 'full'), steps=1, on=False)
+    assert message in str(error.value)
+
+
+START = 'from cosample_jax import config as config_lib\ndef get_config(arg):\n    c = config_lib.base()\n'
+
+
+def test_a_file_gets_its_arguments(tmp_path):
+    path = write(tmp_path, START + '    c.name = arg or "none"\n    return c\n')
+    assert config_lib.load(f'{path}:a=1,b=2').name == 'a=1,b=2'
+    assert config_lib.load(path).name == 'none'
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('x = 1\n\n1 / 0\n', 'experiment.py line 3: ZeroDivisionError: division by zero'),
+        ('def get_config(arg)\n', 'experiment.py: SyntaxError'),
+        ('x = 1\n', "has no attribute 'get_config'"),
+        ('def get_config(arg):\n    return 3\n', 'must return the ConfigDict'),
+        (START + '    c.sede = 1\n', 'line 4: AttributeError'),
+        (START + '    c.seed = "x"\n', 'line 4: TypeError'),
+        (START + '    {}["seed"]\n', 'line 4: KeyError: seed'),
+        (START + '    with c.unlocked():\n        c.sede = 1\n    return c\n', 'the fields sede do not fit'),
+    ],
+)
+def test_a_broken_file_is_one_line_with_its_place(tmp_path, text, message):
+    with pytest.raises(UserError) as error:
+        config_lib.load(write(tmp_path, text))
+    assert message in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path):
+    path = write(tmp_path, '')
+    with pytest.raises(UserError, match=r'no file .*experimnt.py \(did you mean .*experiment.py'):
+        config_lib.load(path.replace('experiment', 'experimnt'))

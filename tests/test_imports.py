@@ -1,0 +1,127 @@
+"""Who may import whom: downwards only, and rooms that promise to do without JAX keep the promise."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / 'cosample_jax'
+
+LEAVES = {
+    '',
+    'errors',
+    'records',
+    'workdir',
+    'config',
+    'budget',
+    'progress',
+    'gemma.config',
+    'jsonl',
+    'cells',
+}
+# A room may import the rooms named here, its own modules and the leaves.
+MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
+ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
+MAY_IMPORT = {
+    'cli': {'stages', 'commands'} | ROOMS,
+    'stages': ROOMS | MIDDLE | {'validation'},
+    'commands': ROOMS | MIDDLE | {'stages'},
+    'validation': {'sampling', 'grading'} | MIDDLE,  # the one place outside a stage where the two meet
+    **dict.fromkeys(ROOMS, MIDDLE),
+    'report': MIDDLE | {'analysis'},
+    'aot': {'sampling', 'training'} | MIDDLE,
+    'tasks': {'gemma'},
+    'embedded': {'checkpoint', 'gemma'},
+    'checkpoint': {'gemma', 'sharding'},
+    'gemma': {'sharding'},
+    'sharding': set(),
+}
+# These leaves may not import upwards either; what each may know of the others.
+LEAF_IMPORTS = {
+    '': set(),
+    'errors': set(),
+    'budget': set(),
+    'progress': set(),
+    'records': {'errors'},
+    'jsonl': {'errors'},
+    'cells': {'budget', 'records'},
+    'config': {'errors', 'budget', 'records', 'gemma.config'},
+    'workdir': {'', 'errors', 'records', 'config'},
+    'gemma.config': {'errors'},
+}
+# In milliseconds and anywhere: no accelerator stack behind these.
+NO_JAX = (
+    'errors',
+    'records',
+    'workdir',
+    'config',
+    'budget',
+    'progress',
+    'jsonl',
+    'cells',
+    'gemma.config',
+    'grading',
+    'analysis',
+    'report',
+)
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob('*.py')):
+        name = (
+            '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
+            .removesuffix('__init__')
+            .removesuffix('.')
+        )
+        yield name, path
+
+
+def imported(path):
+    """The modules of this package that a file imports, at any depth of nesting, relative to the package."""
+    known = {name for name, _ in modules()}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: imports are absolute here'
+            base = node.module.removeprefix('cosample_jax').removeprefix('.')
+            submodules = [f'{base}.{alias.name}'.removeprefix('.') for alias in node.names]
+            inside = [name if name in known else base for name in submodules]
+            names = (
+                [f'cosample_jax.{name}' for name in inside] if node.module.startswith('cosample_jax') else []
+            )
+        else:
+            continue
+        for name in names:
+            if name.partition('.')[0] == 'cosample_jax':
+                yield name.removeprefix('cosample_jax').removeprefix('.')
+
+
+@pytest.mark.parametrize(
+    ('name', 'path'), [pytest.param(*item, id=item[0] or 'package') for item in modules()]
+)
+def test_imports_go_downwards(name, path):
+    room = name.partition('.')[0]
+    for target in imported(path):
+        if name in LEAF_IMPORTS:
+            assert target in LEAF_IMPORTS[name], f'{name} is a leaf and imports {target}'
+        elif target not in LEAVES:
+            other = target.partition('.')[0]
+            same = other == room and not (room == 'stages' and '.' in name and '.' in target)
+            assert same or other in MAY_IMPORT[room], f'{name} imports {target}'
+
+
+@pytest.mark.parametrize('room', NO_JAX)
+def test_rooms_without_jax(room):
+    names = [name for name, _ in modules() if name == room or name.startswith(f'{room}.')]
+    if not names:
+        pytest.skip(f'no room {room} yet')
+    script = ''.join(f'import cosample_jax.{name}\n' for name in names)
+    script += 'import sys\nassert "jax" not in sys.modules, "jax was imported"'
+    subprocess.run([sys.executable, '-c', script], check=True)
+
+
+def test_depth_never_exceeds_two():
+    assert all(name.count('.') <= 1 for name, _ in modules())

@@ -1,0 +1,165 @@
+"""The loop: packed equals apart, resumed equals uninterrupted to the bit, the best checkpoint is the best."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cosample_jax.checkpoint import RunCheckpoints
+from cosample_jax.errors import UserError
+from cosample_jax.gemma import config as gemma_config
+from cosample_jax.gemma import model
+from cosample_jax.training import loop, loss, packing
+from cosample_jax.training.packing import Example
+from cosample_jax.training.step import Recipe, init_state, train_step
+
+CONFIG = dataclasses.replace(gemma_config.variant('tiny_student'), name='test')
+
+
+@pytest.fixture(scope='module')
+def params():
+    return jax.jit(lambda key: model.init(CONFIG, key))(jax.random.key(0))
+
+
+def examples(seed, count=8, length=20):
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        n = int(rng.integers(8, length))
+        made.append(Example([2, *rng.integers(10, 250, n).tolist(), 1], [i > n // 2 for i in range(n + 2)]))
+    return made
+
+
+def batch(step):
+    return packing.pack(examples(step), row_length=64, row_multiple=4)
+
+
+def run(params, directory, steps=12, **other):
+    arguments = {
+        'batch': batch,
+        'steps': steps,
+        'learning_rate': loop.warmup_cosine(1e-2, steps, warmup=3),
+        'directory': directory,
+        'validate': lambda p: float(jnp.sum(jnp.abs(p['final_norm']['scale']))) % 1.0,
+        'num_checkpoints': 4,
+    }
+    return loop.train(params, CONFIG, **(arguments | other))
+
+
+def equal(one, other):
+    return all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), one, other)))
+
+
+def test_packed_and_apart_give_the_same_loss_and_gradients(params):
+    made = examples(0)
+
+    def objective(p, *batches):
+        return sum(loss.summed_loss(p, CONFIG, b)[0] for b in batches)
+
+    together = jax.value_and_grad(objective)(params, packing.pack(made, 64, 4))
+    apart = jax.value_and_grad(objective)(params, *(packing.pack([e], 64, 1) for e in made))
+    np.testing.assert_allclose(together[0], apart[0], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), together[1], apart[1])
+
+
+def test_a_neighbour_in_the_row_cannot_change_an_examples_loss(params):
+    made = examples(1)
+    other = [Example([2, *range(30, 44), 1], [False] * 16), *made]  # a neighbour without a loss of its own
+    alone = loss.summed_loss(params, CONFIG, packing.pack(made, 64, 4))[0]
+    crowded = loss.summed_loss(params, CONFIG, packing.pack(other, 64, 4))[0]
+    np.testing.assert_allclose(alone, crowded, rtol=1e-5)
+
+
+def test_the_prompt_carries_no_loss_and_the_loss_is_cross_entropy(params):
+    example = Example([2, 10, 11, 12, 1], [False, False, False, True, True])
+    total, counts = loss.summed_loss(params, CONFIG, packing.pack([example], 8, 1))
+    tokens = jnp.array([example.tokens[:-1]])
+    hidden, _ = model.forward(params, CONFIG, tokens, jnp.arange(4)[None], jnp.ones((1, 4), jnp.int32))
+    logprobs = jax.nn.log_softmax(model.logits(params, CONFIG, hidden))[0]
+    assert counts['tokens'] == 2
+    np.testing.assert_allclose(total, -(logprobs[2, 12] + logprobs[3, 1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize('recipe', [Recipe(), Recipe('muon', weight_decay=0.01, b2=0.99)])
+def test_it_learns_ten_examples_by_heart(params, recipe):
+    made = packing.pack(examples(3, count=10), 64, 4)
+    state = init_state(params, recipe)
+    for _ in range(150):
+        state, metrics = train_step(state, made, np.float32(1e-2), config=CONFIG, recipe=recipe)
+    assert metrics['loss'] < 0.05 and metrics['accuracy'] == 1.0
+
+
+def test_the_step_compiles_once_for_all_learning_rates_and_runs(params):
+    before = train_step._cache_size()
+    for rate in (1e-3, 1e-4):
+        state = init_state(params, Recipe(b2=0.9))
+        for step in range(2):
+            state, _ = train_step(state, batch(0), np.float32(rate), config=CONFIG, recipe=Recipe(b2=0.9))
+    assert train_step._cache_size() == before + 1
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize('killed_at', [2, 7, 11])
+def test_resumed_equals_uninterrupted_to_the_bit(params, tmp_path, killed_at):
+    whole = run(params, tmp_path / 'whole')
+
+    def dying(step):
+        if step == killed_at:
+            raise Stop
+        return batch(step)
+
+    clock = iter(range(10**6)).__next__  # every look at the clock is a second later: saves often
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, 'STATE_INTERVAL_S', 4.0)
+        with pytest.raises(Stop):
+            run(params, tmp_path / 'cut', batch=dying, clock=clock)
+    taken = []
+    resumed = run(params, tmp_path / 'cut', batch=lambda step: taken.append(step) or batch(step))
+    assert equal(resumed.params, whole.params)
+    assert resumed.history == whole.history and resumed.tokens == whole.tokens
+    assert taken[0] > 0 or killed_at == 2  # it did not start over
+
+
+def test_the_best_weights_are_those_of_the_best_validation(params, tmp_path):
+    seen = {}
+
+    def validate(p):
+        seen[len(seen)] = (jax.device_get(p), accuracy := (0.2, 0.6, 0.6, 0.1)[len(seen)])
+        return accuracy
+
+    result = run(params, tmp_path, validate=validate)
+    assert [entry['accuracy'] for entry in result.history] == [0.2, 0.6, 0.6, 0.1]
+    assert result.best['step'] == 6  # of equals the earlier
+    checkpoints = RunCheckpoints(tmp_path)
+    assert checkpoints.best_step() == 6
+    assert equal(checkpoints.load_best(CONFIG), seen[1][0])
+    checkpoints.close()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(params, tmp_path):
+    def exploding(step):
+        made = batch(step)
+        return made._replace(weights=made.weights * (np.inf if step == 5 else 1))
+
+    with pytest.raises(UserError, match='by step 6 .*lower the learning rate'):
+        run(params, tmp_path, batch=exploding)
+
+
+def test_checkpoints_are_evenly_spaced_and_the_last_is_the_end():
+    assert loop.checkpoint_steps(40, 10) == [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+    assert loop.checkpoint_steps(15, 4)[-1] == 15
+
+
+def test_a_stream_can_be_read_from_any_step():
+    at = loop.rewindable(lambda: iter(range(100)))
+    assert [at(3), at(4), at(50), at(2)] == [3, 4, 50, 2]
+
+
+def test_the_history_is_plain_json(params, tmp_path):
+    assert json.loads(json.dumps(run(params, tmp_path).history))
