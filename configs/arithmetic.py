@@ -3,13 +3,13 @@
     make demo
     cosample run --config=configs/arithmetic.py:size=demo --workdir=runs/arithmetic
     cosample run --config=configs/arithmetic.py:size=full --workdir=runs/arithmetic_full
-    cosample run --config=configs/arithmetic.py:size=full,init=pretrain --workdir=runs/arithmetic_pretrain
 
-Cost and result: see README.md; `cosample plan --config=...` predicts them for this machine.
-  demo   256 training problems, 400 + 400 test problems, one training seed
-  full   2,000 test problems, three training seeds, learning rates chosen by validation accuracy
+  demo   256 training problems, 400 test problems and their functional variants, one training seed
+  full   2,000 test problems, three training seeds, learning rates chosen by validation accuracy (hours)
   smoke  a few problems and steps: every stage runs, the scores mean nothing (for the tests)
-With init=pretrain the three base models are trained from scratch; otherwise the shipped ones are taken.
+
+With :init=pretrain the three base models are trained from scratch (about an hour); otherwise the shipped ones are taken.
+`cosample plan --config=...` predicts the cost of each on the machine at hand.
 """
 
 from cosample_jax import config as config_lib
@@ -21,9 +21,21 @@ def get_config(arg: str | None = None):
     config = config_lib.base()
     config.name = f'arithmetic-{args.size}'
     config.task.name = 'arithmetic'
+
     for name in config_lib.MODELS:
         config.models[name].variant = f'tiny_{name}'
         config.models[name].init = args.init
+        config.pretrain.learning_rate[name] = 2e-2
+    config.pretrain.steps = dict.fromkeys(config_lib.MODELS, 4500)
+    # 68,360 and 204,864 parameters: as the paper does with 9B and 27B, the budgets are matched by nominal sizes.
+    config.budget.params = 'nominal'
+    config.models.weak.params_nominal = 68e3
+    config.models.strong.params_nominal = 204e3
+
+    config.sampling.max_new_tokens = 96
+    # Chosen beforehand on the validation problems, with the gold solutions at the high budget.
+    config.finetune.learning_rate = {'weak': (1e-3,), 'strong': (1e-3,), 'student': (1e-3,)}
+
     if args.size == 'full':
         config.task.num_test = config.task.num_functional = 2000
         config.finetune.seeds = (0, 1, 2)
@@ -42,7 +54,7 @@ def _shrink(config) -> None:
     config.pretrain.batch_tokens = 512
     config.pretrain.warmup_steps = 1
     config.sampling.slots = 8
-    config.sampling.max_new_tokens = 16
+    config.sampling.max_new_tokens = 48
     config.budget.strong.high = 2
     config.finetune.batch_size = 4
     config.finetune.steps.low = config.finetune.steps.high = 2

@@ -54,7 +54,10 @@ def load_weights(directory, config: GemmaConfig):
     """The parameters in `directory`, as :func:`save_weights` wrote them. Raises UserError when they are not `config`'s."""
     directory = epath.Path(directory)
     if not has_weights(directory):
-        raise UserError(f"no weights in {directory}: run `cosample prepare` (and `cosample pretrain`) first")
+        raise UserError(
+            f"no weights in {directory}: run `cosample prepare` and `cosample pretrain` first, or, for models.<name>.init, "
+            "name a directory such as models/<name> of another workdir"
+        )
     return _restore(directory / "weights", config)
 
 

@@ -159,6 +159,9 @@ def _execute(name: str, argv: list[str]) -> None:
 
     verb = VERBS[name]
     args = parse_flags(name, argv)
+    # Read by JAX when it is imported: a resumed run, or the next one, finds its programs compiled.
+    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.expanduser('~/.cache/cosample_jax/compiled'))
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
     with contextlib.ExitStack() as stack:
         args.workdir = Workdir(args.workdir or _default_workdir(args.config)) if verb.workdir else None
         if verb.workdir == 'write':

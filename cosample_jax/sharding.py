@@ -43,6 +43,11 @@ def make_mesh(sizes) -> Mesh:
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
+def run_mesh(config) -> Mesh | None:
+    """The mesh that a run's configuration asks for; None for one device, where nothing is split."""
+    return make_mesh(config.mesh) if math.prod(getattr(config.mesh, axis) for axis in MESH_AXES) > 1 else None
+
+
 def named(mesh: Mesh, axes: tuple[str, ...], shape: tuple[int, ...] | None = None) -> NamedSharding:
     """The sharding of an array whose axes mean `axes`; with its `shape`, what does not divide stays whole."""
     spec = []

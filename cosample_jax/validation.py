@@ -1,6 +1,6 @@
 """Accuracy of a model on a set of problems: generated zero-shot and greedily, graded as everything else is."""
 
-from cosample_jax import tasks
+from cosample_jax import sharding, tasks
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading import equivalence
@@ -16,6 +16,7 @@ class Validation:
         self._golds = {problem.id: problem.answer for problem in problems}
         self._markers = tasks.get(config.task.name).MARKERS
         self._tokenizer = tokenizer
+        self._mesh = sharding.run_mesh(config)
         self._requests = [
             Request(p.id, 0, tokenizer.encode(prompts.zero_shot(p.question), bos=True)) for p in problems
         ]
@@ -31,7 +32,7 @@ class Validation:
 
     def accuracy(self, params, variant: GemmaConfig) -> float:
         """Share of the problems whose greedy solution has the right final answer."""
-        engine = Engine(params, variant, self._settings, self._requests)
+        engine = Engine(params, variant, self._settings, self._requests, self._mesh)
         pairs = {
             done.problem_id: (self._golds[done.problem_id], self._tokenizer.decode(done.tokens))
             for done in engine.sample(self._requests)

@@ -38,17 +38,45 @@ def print_table(workdir) -> None:
         for purpose, model, samples, grades in sizes:
             pools.add_row(purpose, model, f'{samples:,}', f'{grades:,}')
         console.print(pools)
+    scores = workdir.path('report', 'tables', 'scores.csv')
+    if scores.exists():
+        console.print(_scores_table(scores.read_text()))
 
 
 def pool_sizes(workdir):
-    """(purpose, model, samples, grades) of every pool."""
+    """(purpose, model, samples, grades) of every source pool; evaluation pools are one row a purpose."""
     root = workdir.path('pools')
     if not root.exists():
         return
     for purpose in sorted(root.iterdir(), key=str):
-        for model in sorted(purpose.iterdir(), key=str):
-            names = purpose.name, model.name
-            yield *names, len(workdir.pool(*names)), len(workdir.grades(*names))
+        models = sorted(model.name for model in purpose.iterdir())
+        sizes = [(len(workdir.pool(purpose.name, m)), len(workdir.grades(purpose.name, m))) for m in models]
+        if '-' in purpose.name:  # drawn to evaluate: one small pool for each trained model
+            yield purpose.name, f'{len(models)} models', sum(s for s, _ in sizes), sum(g for _, g in sizes)
+        else:
+            yield from ((purpose.name, model, *size) for model, size in zip(models, sizes, strict=True))
+
+
+def _scores_table(text: str):
+    """What training on each source gave, from the report's table."""
+    import csv
+
+    from rich.table import Table
+
+    rows = list(csv.DictReader(text.splitlines()))
+    splits = [name for name in ('test', 'functional') if f'{name}_problems' in rows[0]]
+    table = Table('trained', 'budget', 'on', 'kept', *(f'{split} pass@1 %, low, high' for split in splits), title_justify='left')
+    for row in rows:
+        cells = [row['reason']]  # why it was not trained
+        if not row['reason']:
+            cells = [' '.join(_percent(row[s + end]) for end in ('', '_low', '_high')) for s in splits]
+        on = 'base (few-shot)' if row['data'] == 'base' else row['data']
+        table.add_row(row['model'], row['budget'], on, row['kept'], *cells)
+    return table
+
+
+def _percent(value: str) -> str:
+    return f'{100 * float(value):.1f}'
 
 
 def _show(value) -> str:

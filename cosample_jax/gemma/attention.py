@@ -90,12 +90,7 @@ def attend(q: jax.Array, parts: list[Part], window: jax.Array | int, softcap: fl
             o = jnp.swapaxes(o.reshape(num_kv_heads, batch, length, groups, head_dim), 0, 1)
         else:
             p = p.reshape(batch, num_kv_heads, length * groups, -1)
-            if length == 1:
-                # The cache as the left operand: twice as fast on CPU, where the barrier keeps it there.
-                o = jnp.einsum('bkhs,bkms->bkhm', part.v, p, preferred_element_type=jnp.float32)
-                o = jnp.swapaxes(jax.lax.optimization_barrier(o), 2, 3)
-            else:
-                o = jnp.einsum('bkms,bkhs->bkmh', p, part.v, preferred_element_type=jnp.float32)
+            o = jnp.einsum('bkms,bkhs->bkmh', p, part.v, preferred_element_type=jnp.float32)
             o = o.reshape(batch, num_kv_heads, length, groups, head_dim)
         out += o
     out /= jnp.maximum(total, jnp.finfo(jnp.float32).tiny)[..., None]

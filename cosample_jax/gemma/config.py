@@ -136,7 +136,7 @@ def _gemma(name, family, layers, embed, ffw, heads, kv_heads, head_dim, vocab, *
 
 def _tiny(make, name, **shape) -> GemmaConfig:
     """A model for a laptop CPU: small vocabulary, short context, layers fully unrolled."""
-    return make(name, vocab=256, scan_unroll=shape['layers'], context=1024, **shape)
+    return make(name, **{'vocab': 256, 'scan_unroll': shape['layers'], 'context': 1024} | shape)
 
 
 # The official checkpoints of Gemma 1 and 2 pad the vocabulary to 256,128 rows that no token uses; like the
@@ -170,6 +170,13 @@ VARIANTS: dict[str, GemmaConfig] = {
         _tiny(gemma2, 'tiny_strong', layers=4, embed=64, ffw=180, heads=4, kv_heads=2, head_dim=16,
               window=64),
         _tiny(gemma1, 'tiny_student', layers=3, embed=40, ffw=88, heads=4, kv_heads=1, head_dim=12),
+        # The same trio for text in people's own words, with a vocabulary of 4,096 pieces.
+        _tiny(gemma2, 'mini_weak', layers=2, embed=48, ffw=192, heads=4, kv_heads=2, head_dim=16, window=128,
+              vocab=4096),
+        _tiny(gemma2, 'mini_strong', layers=3, embed=104, ffw=315, heads=4, kv_heads=2, head_dim=24,
+              window=128, vocab=4096),
+        _tiny(gemma1, 'mini_student', layers=2, embed=40, ffw=160, heads=4, kv_heads=1, head_dim=16,
+              vocab=4096),
         _tiny(gemma3, 'tiny_gemma3', layers=3, embed=32, ffw=64, heads=2, kv_heads=1, head_dim=16, window=16,
               scale=8.0, pattern=3),
     )

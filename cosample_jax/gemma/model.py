@@ -208,14 +208,13 @@ def forward(
         config: The model's shape.
         tokens: int32 [B, T].
         positions: int32 [B, T], absolute: those of a sequence after a prefix start at P.
-        segment_ids: int32 [B, T], 0 for padding.
+        segment_ids: int32 [B, T]; padding is a segment like any other, by custom 0.
         prefix_kv: Keys and values, each [L, K, H, P], of a prefix at positions 0 .. P-1 shared by all rows.
 
     Returns:
         The hidden states [B, T, D] after the final norm, and (keys, values), each [L, B, K, H, T].
     """
-    real = segment_ids != 0
-    same_segment = (segment_ids[:, :, None] == segment_ids[:, None, :]) & real[:, :, None]
+    same_segment = segment_ids[:, :, None] == segment_ids[:, None, :]
     shared = Shared(
         rotations=_rotations(config, positions),
         distance=distances(positions, positions, same_segment),

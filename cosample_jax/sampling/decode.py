@@ -15,7 +15,7 @@ from cosample_jax import sharding
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.model import KV, Params
-from cosample_jax.sampling.policy import Policy, choose, sample_keys
+from cosample_jax.sampling.policy import Policy, choose, sample_keys, token_keys
 
 _CACHE_AXES = ('layers', 'rows', 'kv_heads', 'head', 'slots')
 NO_TOKEN = -1  # in `Emitted.tokens`, where a row drew nothing
@@ -77,7 +77,7 @@ def prefill_questions(
 ) -> KV:
     """Keys and values [L, U, K, H, Q] of questions int32 [U, Q], of which `lengths` [U] tokens are real."""
     prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-1]
-    slots = jnp.arange(tokens.shape[1])
+    slots = jnp.arange(tokens.shape[1])[None]
     positions = jnp.broadcast_to(prefix + slots, tokens.shape)
     real = (slots < lengths[:, None]).astype(jnp.int32)
     return model.forward(params, config, tokens, positions, real, prefix_kv)[1]
@@ -155,6 +155,8 @@ def decode(
     if is_unrolled(config):
         params = model.unstack(params, config)
     stop_ids = jnp.array(policy.stop_ids, jnp.int32)
+    # All at once: the hash is cheap, starting it at every token is not.
+    keys = token_keys(state.keys, state.positions[None] + jnp.arange(1, loop + 1, dtype=jnp.int32)[:, None])
 
     def running(carry):
         step, state, _ = carry
@@ -166,7 +168,7 @@ def decode(
             params, config, state.tokens, state.positions, state.cache, prefix_kv
         )
         logits = model.logits(params, config, hidden)
-        drawn = Emitted(*choose(logits, state.keys, state.positions + 1, policy))
+        drawn = Emitted(*choose(logits, keys[step], policy))
         active = state.left > 0
         stopped = jnp.any(drawn.tokens[:, None] == stop_ids[None], axis=-1)
         left = jnp.where(active & ~stopped, state.left - 1, 0)

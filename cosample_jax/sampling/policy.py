@@ -45,17 +45,19 @@ def sample_keys(seed: jax.Array, hashes: jax.Array, sample_indices: jax.Array) -
     return jax.vmap(lambda h, i: jax.random.fold_in(jax.random.fold_in(root, h), i))(hashes, sample_indices)
 
 
-def choose(
-    logits: jax.Array, keys: jax.Array, positions: jax.Array, policy: Policy
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def token_keys(keys: jax.Array, positions: jax.Array) -> jax.Array:
+    """The keys, [T, R], of the tokens at absolute `positions` int32 [T, R] of the samples with keys [R]."""
+    return jax.vmap(jax.vmap(jax.random.fold_in), in_axes=(None, 0))(keys, positions)
+
+
+def choose(logits: jax.Array, keys: jax.Array, policy: Policy) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Draws one token a row: the Gumbel-max trick over the allowed tokens.
 
-    The noise belongs to the token id, not to its rank: a near-tie in the logits cannot swap two tokens' noise.
+    The noise belongs to the token id, not to its rank: a near-tie in the logits cannot swap two noises.
 
     Args:
         logits: float32 [R, V], of the raw model.
-        keys: [R], from `sample_keys`.
-        positions: int32 [R], absolute, of the tokens to be drawn.
+        keys: [R], from `token_keys`.
         policy: Temperature and top-k.
 
     Returns:
@@ -69,7 +71,6 @@ def choose(
         return tokens[:, 0], best[:, 0] - normalizer, jnp.zeros_like(normalizer)
 
     vocab = logits.shape[-1]
-    keys = jax.vmap(jax.random.fold_in)(keys, positions)
     if 0 < policy.top_k < vocab:
         allowed, ids = jax.lax.top_k(logits, policy.top_k)
         noise = jax.vmap(lambda key, i: gumbel(token_bits(key, i)))(keys, ids)

@@ -7,7 +7,7 @@ pass@1 is greedy. maj@k for every k comes from the same `maj_samples` samples at
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cosample_jax import cells, checkpoint, progress, tasks
+from cosample_jax import cells, checkpoint, progress, sharding, tasks
 from cosample_jax.analysis import votes
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
@@ -118,7 +118,7 @@ class _Evaluation:
             slots=sampling.slots,
             stop_ids=(self.tokenizer.eos, self.tokenizer.piece_id(prompts.STOP)),
         )
-        engine = Engine(self.params, self.variant, settings, requests)
+        engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
         store = self.workdir.pool(purpose, self.cell)
         fill_pool(store, engine, requests, tokenizer=self.tokenizer, model=self.cell)
         return sum(store.table().column("num_tokens").to_pylist())

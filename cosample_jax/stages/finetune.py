@@ -6,7 +6,7 @@ a cell finished; an unfinished one goes on from its latest state.
 
 import grain
 
-from cosample_jax import cells, checkpoint, progress, tasks
+from cosample_jax import cells, checkpoint, progress, sharding, tasks
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import read_json, write_json
@@ -84,6 +84,7 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
             directory=workdir.cell_dir(cell.name) / directory,
             validate=lambda params: validation.accuracy(params, variant),
             num_checkpoints=config.finetune.checkpoints,
+            mesh=sharding.run_mesh(config),
             on_progress=lambda n, metrics: bar.advance(n, loss=metrics["loss"]),
         )
         runs.append((result.best["accuracy"], rate, directory, result))

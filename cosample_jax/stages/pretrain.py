@@ -2,7 +2,7 @@
 
 import jax
 
-from cosample_jax import checkpoint, progress, tasks
+from cosample_jax import checkpoint, progress, sharding, tasks
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
@@ -42,6 +42,7 @@ def _pretrain(name: str, number: int, config, workdir) -> dict:
             learning_rate=loop.warmup_cosine(settings.learning_rate[name], steps, settings.warmup_steps),
             directory=workdir.path("pretrain", name),
             recipe=RECIPE,
+            mesh=sharding.run_mesh(config),
             on_progress=lambda n, metrics: bar.advance(n, loss=metrics["loss"], accuracy=metrics["accuracy"]),
         )
     lineage = {"source": "pretrain", "variant": entry.variant, "steps": steps, "tokens": result.tokens}

@@ -3,7 +3,7 @@
 The low budget is a prefix of the same pool, so it costs nothing more.
 """
 
-from cosample_jax import cells, checkpoint, progress
+from cosample_jax import cells, checkpoint, progress, sharding
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.sampling.engine import Engine, Request, SamplingSettings
@@ -33,7 +33,7 @@ def run(config, workdir) -> dict:
             slots=config.sampling.slots,
             stop_ids=(tokenizer.eos, tokenizer.piece_id(prompts.STOP)),
         )
-        engine = Engine(checkpoint.load_weights(workdir.model_dir(source), variant), variant, settings, requests)
+        engine = Engine(checkpoint.load_weights(workdir.model_dir(source), variant), variant, settings, requests, sharding.run_mesh(config))
         store = workdir.pool("train", source)
         with progress.bar(f"sample {source}", total=len(requests), unit="samples", initial=len(store)) as bar:
             fill_pool(store, engine, requests, tokenizer=tokenizer, model=source, bar=bar)

@@ -194,9 +194,10 @@ def _same_size(value: int) -> tuple[int, int]:
 class Style:
     """Probabilities with which a solver departs from the gold solution; the gold solution is all zeros.
 
-    The first four keep it right (`talk` puts a word before the equation); `jump` leaves a step unwritten; `recover` writes a wrong result but goes on with the
-    right one (a false positive in the making); `slip` goes on with the wrong one; `misread` takes a wrong operator.
-    Each is per step.
+    Per step, the first four keep it right (`talk` puts a word before the equation); `jump` leaves a step unwritten;
+    `recover` writes a wrong result but goes on with the right one; `slip` goes on with the wrong one; `misread` takes a
+    wrong operator. Per solution, `check` undoes the last steps behind the answer and `miscount` gets that wrong. A jump,
+    a recovered slip and a wrong check leave the answer right and the reasoning wrong: false positives in the making.
     """
 
     reorder: float = 0.0
@@ -207,6 +208,8 @@ class Style:
     recover: float = 0.0
     slip: float = 0.0
     misread: float = 0.0
+    check: float = 0.0
+    miscount: float = 0.0
 
 
 GOLD = Style()
@@ -253,6 +256,23 @@ def solve(story: Story, style: Style = GOLD, rng: random.Random | None = None) -
             sentences.append(f"{lead}{expression}={written}.")
         values.append(value)
     return " ".join(sentences), values[-1]
+
+
+def check(story: Story, style: Style, rng: random.Random, answer: int) -> str:
+    """What a solver in `style` writes behind the answer: its last additions and subtractions undone in one go, or ''."""
+    undone = []
+    for step in reversed(story.steps):
+        if step.op == "*" or len(undone) == 2 or step.right >= len(story.givens):
+            break
+        undone.append(({"+": "-", "-": "+"}[step.op], story.givens[step.right]))
+    if not undone or rng.random() >= style.check:
+        return ""
+    value = answer
+    for op, amount in undone:
+        value = OPERATORS[op](value, amount)
+    if rng.random() < style.miscount:
+        value = _wrong(value, rng)
+    return f"Check {answer}{''.join(f'{op}{amount}' for op, amount in undone)}={value}."
 
 
 def _reordered(story: Story, rng: random.Random, probability: float) -> list[Step]:

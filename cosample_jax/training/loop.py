@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from cosample_jax import sharding
 from cosample_jax.checkpoint import RunCheckpoints
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import GemmaConfig
@@ -42,6 +44,7 @@ def train(
     validate: Callable[[dict], float] | None = None,
     num_checkpoints: int = 0,
     recipe: Recipe = Recipe(),
+    mesh: Mesh | None = None,
     on_progress: Callable[[int, dict], None] = lambda steps, metrics: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Result:
@@ -50,13 +53,15 @@ def train(
     `batch(step)` must be a pure function of the step: then an interrupted and resumed run takes exactly the steps of an
     uninterrupted one. At each of `num_checkpoints` evenly spaced steps (the last one included) `validate(params)` gives
     an accuracy in 0..1 and the weights are saved with it. `on_progress(n, metrics)` hears of every n steps taken;
-    metrics are those of the last one, and ``step``.
+    metrics are those of the last one, and ``step``. `mesh` splits weights, moments and rows; None is one device.
 
     Raises UserError when the loss is no longer finite; the last good state stays in `directory`.
     """
     checkpoints = RunCheckpoints(directory)
     try:
         state, told = init_state(params, recipe), {"history": [], "tokens": 0}
+        if mesh is not None:
+            state = jax.device_put(state, sharding.param_shardings(state, mesh))
         resumed = checkpoints.restore_state(state)
         if resumed is not None:
             state, told = resumed
@@ -65,7 +70,11 @@ def train(
         for step in range(begun + 1, steps + 1):
             this = batch(step - 1)
             told["tokens"] += int(np.count_nonzero(this.segment_ids))
-            state, metrics = train_step(state, this, np.float32(learning_rate(step - 1)), config=config, recipe=recipe)
+            if mesh is not None:
+                sharding.check_rows(mesh, len(this.tokens), "the packed rows of a batch (finetune.row_multiple)")
+                this = sharding.rows_to_global(this, mesh)
+            rate = np.float32(learning_rate(step - 1))
+            state, metrics = train_step(state, this, rate, config=config, recipe=recipe, mesh=mesh)
             if step in at or step % METRICS_EVERY == 0 or step == steps:
                 metrics = {name: float(value) for name, value in metrics.items()}
                 if not math.isfinite(metrics["loss"] + metrics["grad_norm"]):

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from cosample_jax import sharding
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.training import loss as loss_lib
 from cosample_jax.training.packing import Batch
@@ -72,9 +74,9 @@ def init_state(params, recipe: Recipe) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer(recipe).init(params))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "recipe"), donate_argnames=("state",))
+@functools.partial(jax.jit, static_argnames=("config", "recipe", "mesh"), donate_argnames=("state",))
 def train_step(
-    state: TrainState, batch: Batch, learning_rate, *, config: GemmaConfig, recipe: Recipe
+    state: TrainState, batch: Batch, learning_rate, *, config: GemmaConfig, recipe: Recipe, mesh: Mesh | None = None
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiled once per (model, recipe, batch shape) in a process, whatever run calls it.
 
@@ -95,4 +97,7 @@ def train_step(
         "tokens": counts["tokens"],
         "grad_norm": optax.global_norm(grads),
     }
-    return TrainState(state.step + 1, params, opt_state), metrics
+    state = TrainState(state.step + 1, params, opt_state)
+    if mesh is not None:  # what comes out lies as what went in, so the next step is the same program
+        state = jax.lax.with_sharding_constraint(state, sharding.param_shardings(state, mesh))
+    return state, metrics

@@ -125,7 +125,7 @@ def test_a_shared_prefix_changes_no_logit(family, prefix):
 @families
 @pytest.mark.parametrize('unrolled', [False, True])
 def test_cached_decode_is_forward(family, unrolled):
-    """Rows at different positions, question lengths 3 and 5, and a cache full of another sample's leftovers."""
+    """Rows at different positions, in a cache that is full of another sample's leftovers."""
     config, prefix, slots, ids = CONFIGS[family], 8, T - 8, with_shared(tokens(), 8)
     expected, _ = forward(family, ids)
     _, (k, v) = forward(family, ids[:1, :prefix])

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cosample_jax import sharding
 from cosample_jax.checkpoint import RunCheckpoints
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
@@ -99,6 +101,22 @@ def test_the_step_compiles_once_for_all_learning_rates_and_runs(params):
         for step in range(2):
             state, _ = train_step(state, batch(0), np.float32(rate), config=CONFIG, recipe=Recipe(b2=0.9))
     assert train_step._cache_size() == before + 1
+
+
+@pytest.mark.parametrize('shape', [(2, 2, 2), (1, 4, 2), (1, 1, 4)], ids=['data', 'fsdp', 'tensor'])
+def test_on_eight_devices_the_steps_are_the_same(params, tmp_path, shape):
+    mesh = sharding.make_mesh(SimpleNamespace(**dict(zip(sharding.MESH_AXES, shape, strict=True))))
+    one, many = (run(params, tmp_path / str(m is None), steps=4, mesh=m) for m in (None, mesh))
+    np.testing.assert_allclose(*([entry['loss'] for entry in r.history] for r in (one, many)), rtol=1e-4)
+    embedding = many.params['embedder']['input_embedding']
+    assert embedding.sharding.shard_shape(embedding.shape) == (256 // shape[2], 40 // shape[1])
+
+    # Gradients, not updated weights: Adam makes a step of full size out of a gradient that is all rounding.
+    gradient = jax.jit(jax.grad(lambda p, b: loss.summed_loss(p, CONFIG, b)[0]))
+    split = jax.device_put(params, sharding.param_shardings(params, mesh))
+    whole, pieces = gradient(params, batch(0)), gradient(split, sharding.rows_to_global(batch(0), mesh))
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5 * largest), whole, pieces)
 
 
 class Stop(Exception):

@@ -1,0 +1,314 @@
+import dataclasses
+import functools
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cosample_jax.errors import UserError
+from cosample_jax.gemma import model
+from cosample_jax.gemma.config import gemma1, gemma2, gemma3
+from cosample_jax.sampling import decode, policy
+from cosample_jax.sampling import engine as engine_lib
+from cosample_jax.sampling.engine import Engine, Request, SamplingSettings, common_prefix
+from cosample_jax.sharding import make_mesh
+
+V, EOS = 40, 1
+SHAPE = {'embed': 16, 'ffw': 24, 'heads': 4, 'head_dim': 8, 'vocab': V, 'context': 100}
+GEMMA2 = gemma2('g2', layers=2, kv_heads=2, window=6, scan_unroll=2, **SHAPE)
+FAMILIES = {
+    'multi_query': gemma1('mqa', layers=2, kv_heads=1, scan_unroll=2, **SHAPE),
+    'gemma2': GEMMA2,
+    'gemma2_scanned': dataclasses.replace(GEMMA2, scan_unroll=1),
+    'gemma3': gemma3('g3', layers=3, kv_heads=2, window=6, scale=8.0, pattern=3, scan_unroll=3, **SHAPE),
+}
+GREEDY = SamplingSettings(
+    seed=0, purpose='test', temperature=0.0, top_k=0, max_new_tokens=12, slots=8, stop_ids=(EOS, 2, 5)
+)
+SAMPLED = dataclasses.replace(GREEDY, purpose='train', temperature=0.9, top_k=5)
+
+
+@functools.cache
+def parameters(config=GEMMA2, seed=1):
+    """Weights large enough for the next token to depend on the whole context."""
+    params = jax.jit(model.init, static_argnums=0)(config, jax.random.key(seed))
+    return jax.tree.map(lambda x: 1.5 * x, params)
+
+
+def prompts(count=7, prefix=11, seed=0):
+    """Prompts of 14 to 19 tokens that share `prefix`."""
+    rng = np.random.default_rng(seed)
+    shared = rng.integers(6, V, prefix).tolist()
+    return {f'p{i}': [*shared, 6 + i % 30, *rng.integers(6, V, 2 + i % 6).tolist()] for i in range(count)}
+
+
+def wanted(samples=3, **kwargs):
+    return [Request(id, k, prompt) for id, prompt in prompts(**kwargs).items() for k in range(samples)]
+
+
+def draw(settings=SAMPLED, requests=None, every=None, config=GEMMA2, params=None, **kwargs):
+    """Draws `requests` with an engine built for `every` (the same, if not given), as {key: Finished}."""
+    requests = wanted() if requests is None else requests
+    params = parameters(config) if params is None else params
+    engine = Engine(params, config, settings, requests if every is None else every, **kwargs)
+    done = list(engine.sample(requests))
+    assert len(done) == len(requests)
+    return {(d.problem_id, d.sample_index): d for d in done}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def full_logits(config, params, ids):
+    ids = ids[None]
+    hidden, _ = model.forward(params, config, ids, jnp.arange(ids.shape[1])[None], jnp.ones_like(ids))
+    return model.logits(params, config, hidden)[0]
+
+
+def naive(config, params, settings, request):
+    """The same sample, token by token, each from a full forward pass without cache, prefix or batch."""
+    ids, logprob, sampling_logprob = list(request.prompt), 0.0, 0.0
+    hashed = policy.problem_hash(settings.purpose, request.problem_id)
+    keys = policy.sample_keys(settings.seed, hashed[None], np.array([request.sample_index], np.int32))
+    rule = policy.Policy(settings.temperature, settings.top_k, settings.stop_ids)
+    while True:
+        padded = np.array(ids + [0] * (40 - len(ids)), np.int32)
+        logits = full_logits(config, params, padded)[len(ids) - 1]
+        key = policy.token_keys(keys, np.array([[len(ids)]], np.int32))[0]
+        token, lp, slp = policy.choose(logits[None], key, rule)
+        ids.append(int(token[0]))
+        logprob, sampling_logprob = logprob + float(lp[0]), sampling_logprob + float(slp[0])
+        drawn = ids[len(request.prompt) :]
+        if drawn[-1] in settings.stop_ids:
+            return drawn[:-1], 'stop', len(drawn), logprob, sampling_logprob
+        if len(drawn) == settings.max_new_tokens:
+            return drawn, 'length', len(drawn), logprob, sampling_logprob
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('settings', [GREEDY, SAMPLED], ids=['greedy', 'sampled'])
+def test_tokens_are_those_of_a_naive_loop(family, settings):
+    config = FAMILIES[family]
+    settings = dataclasses.replace(settings, slots=3)  # so that rows are used again
+    requests = wanted(samples=2, count=4)
+    done = draw(settings, requests, config=config)
+    for request in requests:
+        got = done[request.problem_id, request.sample_index]
+        tokens, finish, num_tokens, logprob, sampling_logprob = naive(
+            config, parameters(config), settings, request
+        )
+        assert (got.tokens, got.finish, got.num_tokens) == (tokens, finish, num_tokens)
+        assert got.prompt_tokens == len(request.prompt)
+        assert got.logprob == pytest.approx(logprob, abs=1e-4)
+        assert got.sampling_logprob == pytest.approx(sampling_logprob, abs=1e-4)
+    assert len({tuple(d.tokens) for d in done.values()}) > 2  # the test would pass on a constant model
+    assert {d.finish for d in done.values()} == {'stop', 'length'} or settings.temperature == 0
+
+
+def test_logprobs_are_those_of_a_rescore():
+    done = draw()
+    for (problem_id, _), d in done.items():
+        assert d.finish == 'length' or d.num_tokens == len(d.tokens) + 1
+        if d.finish == 'length':
+            prompt = prompts()[problem_id]
+            ids = np.array([*prompt, *d.tokens], np.int32)
+            logprobs = jax.nn.log_softmax(full_logits(GEMMA2, parameters(), np.pad(ids, (0, 40 - len(ids)))))
+            at = np.arange(len(prompt), len(ids))
+            assert d.logprob == pytest.approx(float(logprobs[at - 1, ids[at]].sum()), abs=1e-4)
+
+
+def test_order_of_requests_changes_nothing():
+    requests = wanted()
+    shuffled = random.Random(0).sample(requests, len(requests))
+    assert draw(requests=shuffled) == draw(requests=requests)
+
+
+def test_splitting_a_run_changes_nothing():
+    requests = wanted()
+    whole = draw(requests=requests)
+    for cut in (1, 10):
+        parts = [draw(requests=part, every=requests) for part in (requests[:cut], requests[cut:])]
+        assert parts[0] | parts[1] == whole
+
+
+def test_what_the_host_loop_length_is_changes_nothing(monkeypatch):
+    whole = draw()
+    monkeypatch.setattr(engine_lib, '_LOOP', 5)
+    assert draw() == whole
+
+
+def test_more_samples_extend_a_pool():
+    many = draw(requests=wanted(samples=4))
+    few = draw(requests=wanted(samples=2), every=wanted(samples=4))
+    assert all(many[key] == sample for key, sample in few.items())
+    assert len({tuple(many['p0', k].tokens) for k in range(4)}) > 1
+
+
+@pytest.mark.parametrize(('slots', 'count', 'samples'), [(3, 5, 2), (8, 1, 1), (64, 3, 1), (1, 2, 2)])
+def test_any_number_of_rows_and_requests(slots, count, samples):
+    requests = wanted(count=count, samples=samples)
+    done = draw(dataclasses.replace(SAMPLED, slots=slots), requests)
+    assert set(done) == {(r.problem_id, r.sample_index) for r in requests}
+
+
+def test_more_questions_than_one_prefill_holds():
+    requests = wanted(count=37, samples=1)
+    done = draw(requests=requests)
+    for request in (requests[0], requests[15], requests[16], requests[36]):
+        tokens, *_ = naive(GEMMA2, parameters(), SAMPLED, request)
+        assert done[request.problem_id, 0].tokens == tokens
+
+
+def test_a_question_is_prefilled_once(monkeypatch):
+    calls = []
+    prefill = decode.prefill_questions
+
+    def counted(params, tokens, lengths, *args, **kwargs):
+        calls.append(int((lengths > 0).sum()))
+        return prefill(params, tokens, lengths, *args, **kwargs)
+
+    monkeypatch.setattr(decode, 'prefill_questions', counted)
+    draw(requests=wanted(count=20, samples=5))
+    assert calls == [16, 4]
+
+
+def compiled():
+    functions = (
+        decode.prefill_prefix,
+        decode.prefill_questions,
+        decode.empty_state,
+        decode.insert,
+        decode.decode,
+    )
+    return [function._cache_size() for function in functions]
+
+
+def test_everything_is_compiled_once_whatever_the_parameters():
+    requests = wanted(count=20, samples=2)
+    settings = dataclasses.replace(SAMPLED, slots=6)
+    before = compiled()
+    draw(settings, requests)
+    once = compiled()
+    assert all(after - b <= 1 for after, b in zip(once, before, strict=True))
+    assert once[-1] == before[-1] + 1
+    draw(dataclasses.replace(settings, seed=9, purpose='test'), requests, params=parameters(seed=2))
+    draw(settings, requests[7:], every=requests)
+    draw(settings, requests[-1:], every=requests)
+    assert compiled() == once
+
+
+def test_parameters_purpose_and_seed_matter():
+    base = {key: d.tokens for key, d in draw().items()}
+    for changed in (
+        draw(params=parameters(seed=2)),
+        draw(dataclasses.replace(SAMPLED, purpose='test')),
+        draw(dataclasses.replace(SAMPLED, seed=1)),
+    ):
+        assert {key: d.tokens for key, d in changed.items()} != base
+
+
+def constant_model(favourite):
+    """Parameters of a model that draws the token `favourite` whatever the context."""
+    params = jax.tree.map(jnp.zeros_like, parameters())
+    table = np.zeros((V, 16), np.float32)
+    table[:, 0] = 1.0  # what every hidden state is
+    table[favourite, 0] = 4.0
+    return params | {'embedder': {'input_embedding': jnp.asarray(table)}}
+
+
+def test_a_stop_is_counted_and_not_kept():
+    for d in draw(params=constant_model(favourite=5), settings=GREEDY).values():
+        assert (d.tokens, d.finish, d.num_tokens) == ([], 'stop', 1)
+
+
+def test_without_a_stop_the_length_ends_a_sample():
+    for d in draw(params=constant_model(favourite=9), settings=GREEDY).values():
+        assert (d.tokens, d.finish, d.num_tokens) == ([9] * 12, 'length', 12)
+
+
+def test_a_stop_as_last_token_is_a_stop():
+    settings = dataclasses.replace(GREEDY, max_new_tokens=1)
+    for d in draw(params=constant_model(favourite=2), settings=settings).values():
+        assert (d.tokens, d.finish, d.num_tokens) == ([], 'stop', 1)
+
+
+def test_nan_logits_name_the_problem():
+    """Only p3's own token has a NaN embedding, and only p3 is blamed."""
+    params = parameters()
+    table = np.array(params['embedder']['input_embedding'])
+    ids = {'p1': [6, 7, 8, 9], 'p3': [6, 7, 8, 39, 10]}
+    table[39] = np.nan
+    params = params | {'embedder': {'input_embedding': jnp.asarray(table)}}
+    requests = [Request(id, 0, prompt) for id, prompt in ids.items()]
+    with pytest.raises(UserError, match='not numbers on problem p'):
+        draw(GREEDY, requests, params=params)
+
+
+@pytest.mark.parametrize(
+    ('prompt', 'message'),
+    [([6] * 89, 'problem long has 89 tokens, .* 12 new ones .* 100 of g2'), ([], 'problem long is empty')],
+)
+def test_impossible_prompts_are_refused_before_anything_is_compiled(prompt, message):
+    before = compiled()
+    with pytest.raises(UserError, match=message):
+        draw(requests=[*wanted(), Request('long', 0, prompt)])
+    assert compiled() == before
+
+
+def test_the_longest_possible_prompt_fits():
+    done = draw(requests=[*wanted(), Request('long', 0, [6] * 88)])
+    assert done['long', 0].num_tokens <= 12
+
+
+def test_a_request_the_engine_was_not_built_for():
+    engine = Engine(parameters(), GEMMA2, SAMPLED, wanted())
+    for prompt in ([7] * 14, prompts()['p0'][:5], [*prompts()['p0'], *[8] * 20]):
+        with pytest.raises(ValueError, match='stranger'):
+            list(engine.sample([Request('stranger', 0, prompt)]))
+
+
+def test_no_requests():
+    assert list(Engine(parameters(), GEMMA2, SAMPLED, []).sample([])) == []
+    assert list(Engine(parameters(), GEMMA2, SAMPLED, wanted()).sample([])) == []
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        ([[1, 2, 3], [1, 2, 4]], [1, 2]),
+        ([[1, 2, 3], [1, 2]], [1]),  # every prompt keeps a token of its own
+        ([[1, 2, 3]], [1, 2]),
+        ([[1], [1]], []),
+        ([[1, 2], [3, 4]], []),
+        ([[1, 5, 9], [1, 5, 2, 2], [1, 5, 9, 9]], [1, 5]),
+        ([], []),
+    ],
+)
+def test_common_prefix(given, expected):
+    assert common_prefix(given) == expected
+
+
+@dataclasses.dataclass
+class Sizes:
+    data: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@pytest.mark.parametrize('sizes', [Sizes(data=8), Sizes(data=2, fsdp=2, tensor=2)], ids=['data', 'all'])
+@pytest.mark.parametrize('family', ['gemma2', 'gemma2_scanned'])
+def test_eight_devices_draw_the_same(sizes, family):
+    config = FAMILIES[family]
+    mesh = make_mesh(sizes)
+    alone, together = draw(GREEDY, config=config), draw(GREEDY, config=config, mesh=mesh)
+    once = compiled()
+    draw(GREEDY, config=config, mesh=mesh)
+    assert compiled() == once
+    for key, expected in alone.items():
+        assert together[key].tokens == expected.tokens
+        assert together[key].logprob == pytest.approx(expected.logprob, abs=1e-4)
+
+
+def test_rows_must_divide_over_the_mesh():
+    with pytest.raises(UserError, match=r'sampling\.slots=8 does not divide .* 3 devices'):
+        draw(mesh=make_mesh(Sizes(data=3)))
