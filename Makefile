@@ -25,9 +25,9 @@ check-all: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 
-# The real TPU compiler, on a machine without a TPU.
-tpu-compile: $(VENV)/.installed-tpu
-	$(BIN)/python -m cosample_jax.aot
+# The real TPU compiler, on a machine without a TPU. It stays out of the environment, where JAX would look for a TPU with it.
+tpu-compile: $(VENV)/libtpu
+	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m cosample_jax.aot
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,6 +43,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.installed-tpu: $(VENV)/.installed
-	$(PIP) install --constraint constraints.txt --editable '.[tpu]'
-	@touch $@
+$(VENV)/libtpu: $(VENV)/.installed
+	$(PIP) install --target $@ --no-deps libtpu

@@ -13,6 +13,10 @@ import numpy as np
 UNREACHABLE = np.iinfo(np.int32).max  # also the window of a global layer, which excludes exactly these keys
 # Below any real score, and finite: a query whose every key is masked must give zeros, not NaN.
 FLOOR = -1e30
+# Into how many blocks `attend_causal` cuts the queries, and the shortest sequence worth it (measured on CPU: a training
+# step of the tiny models at 128 and 256 tokens takes a fifth less time).
+CAUSAL_BLOCKS = 4
+MIN_BLOCKED = 128
 
 
 class Part(NamedTuple):
@@ -95,6 +99,32 @@ def attend(q: jax.Array, parts: list[Part], window: jax.Array | int, softcap: fl
         out += o
     out /= jnp.maximum(total, jnp.finfo(jnp.float32).tiny)[..., None]
     return out.transpose(0, 2, 1, 3, 4).reshape(batch, length, num_heads, head_dim).astype(q.dtype)
+
+
+def attend_causal(
+    q: jax.Array, own: Part, others: list[Part], window: jax.Array | int, softcap: float | None
+) -> jax.Array:
+    """`attend` where query t reads, of its own row's T keys, only the first t + 1: whole sequences side by side.
+
+    Queries go in a few blocks, each against the keys up to its end, so 3 of 8 scores are never computed.
+
+    Args:
+        q: As in `attend`.
+        own: The row's own keys, S = T; distances to later keys must be UNREACHABLE.
+        others: Parts that all queries may read.
+        window: As in `attend`.
+        softcap: As in `attend`.
+    """
+    length = q.shape[1]
+    blocks = CAUSAL_BLOCKS if length >= MIN_BLOCKED and length % CAUSAL_BLOCKS == 0 else 1
+    size = length // blocks
+    out = []
+    for start in range(0, length, size):
+        rows, end = slice(start, start + size), start + size
+        part = Part(own.k[..., :end], own.v[..., :end], own.distance[:, rows, :end])
+        rest = [Part(other.k, other.v, other.distance[:, rows]) for other in others]
+        out.append(attend(q[:, rows], [*rest, part], window, softcap))
+    return jnp.concatenate(out, axis=1)
 
 
 def distances(q_pos: jax.Array, k_pos: jax.Array, visible: jax.Array | bool = True) -> jax.Array:

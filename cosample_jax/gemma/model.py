@@ -19,6 +19,7 @@ from cosample_jax.gemma.attention import (
     UNREACHABLE,
     Part,
     attend,
+    attend_causal,
     distances,
     inverse_wavelengths,
     rotate,
@@ -105,10 +106,11 @@ class Attention(nn.Module):
                 for whole, new in zip(cache, (keys, values), strict=True)
             )
             own = Part(*(whole[stack] for whole in cache), shared.distance)
-        parts = [own]
-        if layer.prefix_kv is not None:
-            parts.insert(0, Part(*layer.prefix_kv, shared.prefix_distance))
-        out = attend(queries, parts, layer.window, c.attn_softcap)
+        prefix = [] if layer.prefix_kv is None else [Part(*layer.prefix_kv, shared.prefix_distance)]
+        if cache is None:
+            out = attend_causal(queries, own, prefix, layer.window, c.attn_softcap)
+        else:
+            out = attend(queries, [*prefix, own], layer.window, c.attn_softcap)
         w_out = Weight((n, h, d), (0, 1), name='attn_vec_einsum')()
         return jnp.einsum('btnh,nhd->btd', out, w_out), cache, new_kv
 
@@ -201,7 +203,7 @@ def forward(
     """Runs whole sequences, several of which may be packed into one row.
 
     A token attends to the tokens of its own segment at positions up to its own (and within the layer's
-    window), and to the prefix, whatever its segment.
+    window), and to the prefix, whatever its segment. Positions must ascend along the tokens of a segment.
 
     Args:
         params: As `init` returns them.

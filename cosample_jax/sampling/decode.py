@@ -72,38 +72,33 @@ def prefill_prefix(params: Params, tokens: jax.Array, *, config: GemmaConfig) ->
 
 
 @functools.partial(jax.jit, static_argnames=('config',))
-def prefill_questions(
-    params: Params, tokens: jax.Array, lengths: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig
-) -> KV:
-    """Keys and values [L, U, K, H, Q] of questions int32 [U, Q], of which `lengths` [U] tokens are real."""
+def prefill_questions(params: Params, tokens: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig) -> KV:
+    """Keys and values [L, U, K, H, Q] of questions int32 [U, Q], padded on the right, where nothing sees it."""
     prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-1]
-    slots = jnp.arange(tokens.shape[1])[None]
-    positions = jnp.broadcast_to(prefix + slots, tokens.shape)
-    real = (slots < lengths[:, None]).astype(jnp.int32)
-    return model.forward(params, config, tokens, positions, real, prefix_kv)[1]
+    positions = jnp.broadcast_to(prefix + jnp.arange(tokens.shape[1])[None], tokens.shape)
+    return model.forward(params, config, tokens, positions, jnp.ones_like(tokens), prefix_kv)[1]
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'rows', 'slots', 'dtype', 'mesh'))
 def empty_state(*, config: GemmaConfig, rows: int, slots: int, dtype, mesh: Mesh | None) -> State:
-    """R idle rows with caches of S slots."""
+    """R idle rows with caches of S slots; rows and heads are split over `mesh`, and stay so."""
     shape = (rows, config.num_kv_heads, config.head_dim, slots)
     if is_unrolled(config):
         cache = [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers)]
     else:
         cache = tuple(jnp.zeros((config.num_layers, *shape), dtype) for _ in 'kv')
     idle = jnp.zeros(rows, jnp.int32)
-    return _constrain(State(idle, idle, idle, sample_keys(0, idle.astype(jnp.uint32), idle), cache), mesh)
+    state = State(idle, idle, idle, sample_keys(0, idle.astype(jnp.uint32), idle), cache)
+    if mesh is None:
+        return state
+    return jax.tree.map(
+        lambda x: sharding.constrain(x, mesh, ('rows',) if x.ndim == 1 else _CACHE_AXES[-x.ndim :]), state
+    )
 
 
-@functools.partial(jax.jit, static_argnames=('mesh',), donate_argnames=('state',))
+@functools.partial(jax.jit, donate_argnames=('state',))
 def insert(
-    state: State,
-    question_kv: KV,
-    starts: Starts,
-    seed: jax.Array,
-    max_new_tokens: jax.Array,
-    *,
-    mesh: Mesh | None,
+    state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_new_tokens: jax.Array
 ) -> State:
     """Starts samples: copies their questions' keys and values into their rows."""
 
@@ -125,26 +120,18 @@ def insert(
     def put(array, values):
         return array.at[starts.rows].set(values, mode='drop')
 
-    state = State(
+    return State(
         tokens=put(state.tokens, starts.tokens),
         positions=put(state.positions, starts.positions),
         left=put(state.left, max_new_tokens),
         keys=put(state.keys, sample_keys(seed, starts.hashes, starts.sample_indices)),
         cache=cache,
     )
-    return _constrain(state, mesh)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'policy', 'loop', 'mesh'), donate_argnames=('state',))
+@functools.partial(jax.jit, static_argnames=('config', 'policy', 'loop'), donate_argnames=('state',))
 def decode(
-    params: Params,
-    state: State,
-    prefix_kv: KV | None,
-    *,
-    config: GemmaConfig,
-    policy: Policy,
-    loop: int,
-    mesh: Mesh | None,
+    params: Params, state: State, prefix_kv: KV | None, *, config: GemmaConfig, policy: Policy, loop: int
 ) -> tuple[State, Emitted]:
     """Draws up to `loop` tokens in every row that is not finished.
 
@@ -191,16 +178,4 @@ def decode(
         sampling_logprobs=jnp.zeros((loop, rows), jnp.float32),
     )
     _, state, emitted = jax.lax.while_loop(running, body, (jnp.int32(0), state, nothing))
-    return _constrain(state, mesh), emitted
-
-
-def _constrain(state: State, mesh: Mesh | None) -> State:
-    """Keeps rows and heads where they are: the next call would compile anew for another layout."""
-    if mesh is None:
-        return state
-    cache = jax.tree.map(lambda c: sharding.constrain(c, mesh, _CACHE_AXES[-c.ndim :]), state.cache)
-    rows = {
-        field: sharding.constrain(getattr(state, field), mesh, ('rows',))
-        for field in ('tokens', 'positions', 'left', 'keys')
-    }
-    return State(**rows, cache=cache)
+    return state, emitted

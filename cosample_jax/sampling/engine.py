@@ -173,7 +173,6 @@ class Engine:
                 config=self._config,
                 policy=self._policy,
                 loop=_LOOP,
-                mesh=self._mesh,
             )
             yield from rows.drain(jax.device_get(emitted))
 
@@ -182,12 +181,10 @@ class Engine:
         problems = (list(group) for _, group in itertools.groupby(requests, key=lambda r: r.problem_id))
         while batch := list(itertools.islice(problems, _QUESTIONS)):
             tokens = np.zeros((_QUESTIONS, self._question_length), np.int32)
-            lengths = np.zeros(_QUESTIONS, np.int32)
             for question, group in enumerate(batch):
                 own = self._own_tokens(group[0])[:-1]
                 tokens[question, : len(own)] = own
-                lengths[question] = len(own)
-            kv = decode.prefill_questions(self._params, tokens, lengths, prefix_kv, config=self._config)
+            kv = decode.prefill_questions(self._params, tokens, prefix_kv, config=self._config)
             for question, group in enumerate(batch):
                 for request in group:
                     yield _Job(request, kv, question)
@@ -220,7 +217,6 @@ class Engine:
                     decode.Starts(*(np.ascontiguousarray(starts[field]) for field in decode.Starts._fields)),
                     np.uint32(settings.seed),
                     np.int32(settings.max_new_tokens),
-                    mesh=self._mesh,
                 )
         return state
 

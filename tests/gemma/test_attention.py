@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cosample_jax.gemma import attention
-from cosample_jax.gemma.attention import UNREACHABLE, Part, distances, inverse_wavelengths, rotate
+from cosample_jax.gemma.attention import UNREACHABLE, Part, attend_causal, distances, inverse_wavelengths, rotate
 
 attend = jax.jit(attention.attend, static_argnames=('softcap',))
 
@@ -139,3 +139,21 @@ def test_wavelengths_are_correctly_rounded():
     exact = 1e6 ** -(np.arange(128) / 128) / 8
     np.testing.assert_allclose(got, exact, rtol=6e-8)
     assert got.dtype == np.float32
+
+
+@pytest.mark.parametrize('window', [UNREACHABLE, 20])
+@pytest.mark.parametrize('length', [64, 128, 130])
+def test_causal_blocks_change_nothing(length, window):
+    """In one block, in several, and where the length does not divide; with a prefix and two segments a row."""
+    rng = np.random.default_rng(0)
+    batch, heads, kv_heads, dim, prefix = 2, 4, 2, 8, 5
+    q = jnp.asarray(rng.normal(size=(batch, length, heads, dim)), jnp.float32)
+    k, v = (jnp.asarray(rng.normal(size=(batch, kv_heads, dim, length)), jnp.float32) for _ in 'kv')
+    shared = [jnp.asarray(rng.normal(size=(kv_heads, dim, prefix)), jnp.float32) for _ in 'kv']
+    positions = jnp.concatenate([jnp.arange(length - 40), jnp.arange(40)])[None].repeat(batch, 0) + prefix
+    segments = (jnp.arange(length) >= length - 40)[None].repeat(batch, 0)
+    own = Part(k, v, distances(positions, positions, segments[:, :, None] == segments[:, None, :]))
+    other = Part(*shared, distances(positions, jnp.arange(prefix)[None]))
+    whole = attend(q, [other, own], window, 50.0)
+    blocked = attend_causal(q, own, [other], window, 50.0)
+    np.testing.assert_allclose(whole, blocked, atol=5e-6)  # two orders of summing float32 numbers of size 1

@@ -20,7 +20,8 @@ transformers = pytest.importorskip('transformers', reason=INSTALL)
 
 pytestmark = pytest.mark.slow
 
-TOLERANCE = 1e-5  # of the range of the logits; measured: 3e-6 at most, and 4e-3 at least for the wrong models
+# Of the range of the logits. Measured: 3e-6 at most; a GELU without the tanh approximation is 7e-5 away.
+TOLERANCE = 1e-5
 V, T, PREFIX, QUESTION, WINDOW = 200, 40, 16, 4, 7  # the first decoded tokens still see some of the prefix
 SHAPE = {'embed': 48, 'ffw': 80, 'heads': 4, 'head_dim': 16, 'vocab': V}
 LOCAL = SHAPE | {'window': WINDOW}
@@ -34,6 +35,7 @@ CASES = {
     'gemma1-mha': (gemma1('mha', layers=2, kv_heads=4, **SHAPE), {}),
     'gemma1-gqa': (gemma1('gqa', layers=2, kv_heads=2, **SHAPE), {}),
     'gemma1-mqa': (gemma1('mqa', layers=2, kv_heads=1, **SHAPE), {}),
+    'gemma1-faint': (gemma1('faint', layers=2, kv_heads=1, **SHAPE), {}),  # see `parameters`
     'gemma2-mha': (gemma2('mha', layers=3, kv_heads=4, **LOCAL), {}),
     'gemma2-gqa': (gemma2('gqa', layers=3, kv_heads=2, **LOCAL), {}),
     'gemma2-mqa': (gemma2('mqa', layers=3, kv_heads=1, **LOCAL), {}),
@@ -70,7 +72,10 @@ def parameters(case):
     """Random parameters, norm scales included: at 0 a wrong norm would not show."""
     params = jax.jit(model.init, static_argnums=0)(CASES[case][0], jax.random.key(1))
     rng = np.random.default_rng(2)
-    return jax.tree.map(lambda x: np.float32(x + 0.3 * rng.standard_normal(x.shape)), params)
+    params = jax.tree.map(lambda x: np.float32(x + 0.3 * rng.standard_normal(x.shape)), params)
+    if case == 'gemma1-faint':  # an embedding so small that the epsilon of the first norm counts
+        params['embedder']['input_embedding'] = params['embedder']['input_embedding'] * np.float32(1e-3)
+    return params
 
 
 def tokens():

@@ -163,9 +163,9 @@ def test_a_question_is_prefilled_once(monkeypatch):
     calls = []
     prefill = decode.prefill_questions
 
-    def counted(params, tokens, lengths, *args, **kwargs):
-        calls.append(int((lengths > 0).sum()))
-        return prefill(params, tokens, lengths, *args, **kwargs)
+    def counted(params, tokens, *args, **kwargs):
+        calls.append(int(tokens.any(axis=1).sum()))
+        return prefill(params, tokens, *args, **kwargs)
 
     monkeypatch.setattr(decode, 'prefill_questions', counted)
     draw(requests=wanted(count=20, samples=5))
@@ -307,6 +307,23 @@ def test_eight_devices_draw_the_same(sizes, family):
     for key, expected in alone.items():
         assert together[key].tokens == expected.tokens
         assert together[key].logprob == pytest.approx(expected.logprob, abs=1e-4)
+
+
+def test_rows_and_heads_are_split_and_stay_split(monkeypatch):
+    """Every call gets and leaves a state of which a device holds its share."""
+    shapes, original = [], decode.decode
+
+    def watched(params, state, *args, **kwargs):
+        before = state.cache[0][0].sharding.shard_shape(state.cache[0][0].shape)
+        state, emitted = original(params, state, *args, **kwargs)
+        after = state.cache[0][0].sharding.shard_shape(state.cache[0][0].shape)
+        shapes.extend([before[:2], after[:2]])
+        return state, emitted
+
+    monkeypatch.setattr(decode, 'decode', watched)
+    draw(GREEDY, mesh=make_mesh(Sizes(data=2, fsdp=2, tensor=2)))
+    assert len(shapes) > 4
+    assert set(shapes) == {(8 // 4, 2 // 2)}
 
 
 def test_rows_must_divide_over_the_mesh():
