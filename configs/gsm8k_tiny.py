@@ -6,7 +6,7 @@ DIR holds train.jsonl and test.jsonl as published; without manual_dir they are d
 tiny Gemmas are trained from scratch on GSM8K's own training text (test and validation problems left out), 200 problems
 are sampled with 2 shots, and the student is fine-tuned at the low budget.
 
-Cost: see RESULT. Expected: scores near the floor. A source that solves nothing is a result ("0 survivors, not trained").
+Expected: scores near the floor. A source that solves nothing is a result ("0 survivors, not trained").
 """
 
 from cosample_jax import config as config_lib

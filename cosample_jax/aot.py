@@ -18,7 +18,7 @@ from cosample_jax.checkpoint import abstract_params
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.training.packing import Batch
-from cosample_jax.training.step import Recipe, optimizer, train_step, TrainState
+from cosample_jax.training.step import Recipe, TrainState, optimizer, train_step
 
 # Chips of one host, as libtpu wants to be told: (x, y, z).
 HOST_BOUNDS = {'v4': (2, 2, 1), 'v5e': (2, 4, 1), 'v5p': (2, 2, 1), 'v6e': (2, 4, 1)}
@@ -45,7 +45,7 @@ def topology_mesh(name: str, axis: str = 'fsdp') -> Mesh:
 
 
 def compile_train_step(config: GemmaConfig, mesh: Mesh, rows: int, row_length: int):
-    """One optimisation step of `config`, weights and moments sharded over the mesh's only axis, as a compiled program."""
+    """One optimisation step of `config` as a compiled program; weights are split over the mesh's only axis."""
     (axis,) = mesh.axis_names
     chips = mesh.devices.size
 
@@ -58,9 +58,7 @@ def compile_train_step(config: GemmaConfig, mesh: Mesh, rows: int, row_length: i
 
     params = abstract_params(config)
     recipe = Recipe()
-    state = TrainState(
-        jax.ShapeDtypeStruct((), np.int32), params, jax.eval_shape(optimizer(recipe).init, params)
-    )
+    state = TrainState(jax.ShapeDtypeStruct((), np.int32), params, jax.eval_shape(optimizer(recipe).init, params))
     state = jax.tree.map(sharded, state)
     dtypes = Batch(*(np.int32,) * 4, np.float32)
     by_rows = NamedSharding(mesh, PartitionSpec(axis))

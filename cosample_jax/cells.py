@@ -16,7 +16,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.model}-{self.data}-{self.budget}-s{self.seed}"
+        return f'{self.model}-{self.data}-{self.budget}-s{self.seed}'
 
 
 class Kept(NamedTuple):
@@ -32,15 +32,15 @@ def grid(config) -> list[Cell]:
         Cell(model, data, level, seed)
         for model in config.roles.trained
         for level in config.budget.levels
-        for data in (*config.roles.sources, "gold")
+        for data in (*config.roles.sources, 'gold')
         for seed in config.finetune.seeds
     ]
 
 
 def sample_count(config, source: str, level: str, problem_id: str) -> int:
-    """How many samples of `source` this problem has at a budget. Counts are nested: the low one is a prefix of the high."""
+    """How many samples of `source` this problem has at a budget. Counts are nested: low is a prefix of high."""
     base = config.budget.strong[level]
-    return base if source == "strong" else budget_lib.samples(problem_id, config.budget.ratio, base)
+    return base if source == 'strong' else budget_lib.samples(problem_id, config.budget.ratio, base)
 
 
 def training_data(config, workdir, data: str, level: str) -> list[Kept]:
@@ -48,11 +48,11 @@ def training_data(config, workdir, data: str, level: str) -> list[Kept]:
 
     Samples come in the order of their keys; exact duplicates are kept, as in the paper.
     """
-    problems = workdir.problems("train")
-    if data == "gold":
+    problems = workdir.problems('train')
+    if data == 'gold':
         return [Kept(problem, problem.solution) for problem in problems]
-    correct = {(g.problem_id, g.sample_index) for g in workdir.grades("train", data).read() if g.correct}
-    texts = {(s.problem_id, s.sample_index): s.text for s in workdir.pool("train", data).read()}
+    correct = {(g.problem_id, g.sample_index) for g in workdir.grades('train', data).read() if g.correct}
+    texts = {(s.problem_id, s.sample_index): s.text for s in workdir.pool('train', data).read()}
     return [
         Kept(problem, texts[problem.id, index].strip())
         for problem in problems

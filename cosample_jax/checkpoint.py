@@ -25,16 +25,19 @@ def check_params(params, config: GemmaConfig, source) -> None:
     """Raises UserError that lists each weight by which `params` differs from what `config` needs."""
     expected = {_name(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(abstract_params(config))}
     found = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(params)}
-    culprits = [f"{name} is missing" for name in expected if name not in found]
-    culprits += [f"{name} is not part of the model" for name in found if name not in expected]
-    culprits += [f"{name} is {found[name]}, not {shape}" for name, shape in expected.items()
-                 if name in found and found[name] != shape]
+    culprits = [f'{name} is missing' for name in expected if name not in found]
+    culprits += [f'{name} is not part of the model' for name in found if name not in expected]
+    culprits += [
+        f'{name} is {found[name]}, not {shape}'
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
     if culprits:
-        raise UserError(f"{source} does not hold {config.name} weights: {'; '.join(culprits)}")
+        raise UserError(f'{source} does not hold {config.name} weights: {"; ".join(culprits)}')
 
 
 def _name(path) -> str:
-    return "/".join(str(key.key) for key in path)
+    return '/'.join(str(key.key) for key in path)
 
 
 def save_weights(directory, params, lineage: dict[str, Any]) -> None:
@@ -42,27 +45,27 @@ def save_weights(directory, params, lineage: dict[str, Any]) -> None:
     directory = epath.Path(directory)
     if not has_weights(directory):
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(directory / "weights", params, force=True)
-        write_json(directory / "lineage.json", lineage)
+            checkpointer.save(directory / 'weights', params, force=True)
+        write_json(directory / 'lineage.json', lineage)
 
 
 def has_weights(directory) -> bool:
-    return (epath.Path(directory) / "lineage.json").exists()
+    return (epath.Path(directory) / 'lineage.json').exists()
 
 
 def load_weights(directory, config: GemmaConfig):
-    """The parameters in `directory`, as :func:`save_weights` wrote them. Raises UserError when they are not `config`'s."""
+    """The parameters that :func:`save_weights` wrote. Raises UserError when they are not there or not `config`'s."""
     directory = epath.Path(directory)
     if not has_weights(directory):
         raise UserError(
-            f"no weights in {directory}: run `cosample prepare` and `cosample pretrain` first, or, for models.<name>.init, "
-            "name a directory such as models/<name> of another workdir"
+            f'no weights in {directory}: run `cosample prepare` and `cosample pretrain` first, or, '
+            'for config.models.<name>.init, name a directory such as models/<name> of another workdir'
         )
-    return _restore(directory / "weights", config)
+    return _restore(directory / 'weights', config)
 
 
 def read_lineage(directory) -> dict[str, Any]:
-    return read_json(epath.Path(directory) / "lineage.json")
+    return read_json(epath.Path(directory) / 'lineage.json')
 
 
 def _restore(path, config: GemmaConfig):
@@ -83,22 +86,24 @@ class RunCheckpoints:
     def __init__(self, directory):
         directory = epath.Path(directory)
         self._state = ocp.CheckpointManager(
-            directory / "state",
+            directory / 'state',
             options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
         )
         self._weights = ocp.CheckpointManager(
-            directory / "weights",
+            directory / 'weights',
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=1,
-                best_fn=lambda metrics: metrics["accuracy"] - 1e-9 * metrics["step"],
-                best_mode="max",
+                best_fn=lambda metrics: metrics['accuracy'] - 1e-9 * metrics['step'],
+                best_mode='max',
                 enable_async_checkpointing=False,
             ),
         )
 
     def save_state(self, step: int, state, told: dict) -> None:
         """Saves a state and what is known of the run so far (JSON)."""
-        self._state.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), told=ocp.args.JsonSave(told)))
+        self._state.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), told=ocp.args.JsonSave(told))
+        )
 
     def restore_state(self, like) -> tuple[Any, dict] | None:
         """The latest (state, told), shaped and sharded as the pytree `like`, or None when nothing was saved."""
@@ -107,14 +112,15 @@ class RunCheckpoints:
             return None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         restored = self._state.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), told=ocp.args.JsonRestore())
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), told=ocp.args.JsonRestore()),
         )
-        return restored["state"], restored["told"]
+        return restored['state'], restored['told']
 
     def save_weights(self, step: int, params, accuracy: float) -> None:
         """Saves the weights of a validated step; a resumed run passes steps again that are already there."""
         if step not in self._weights.all_steps():
-            metrics = {"accuracy": accuracy, "step": step}
+            metrics = {'accuracy': accuracy, 'step': step}
             self._weights.save(step, args=ocp.args.StandardSave(params), metrics=metrics)
 
     def best_step(self) -> int | None:

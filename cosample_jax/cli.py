@@ -126,9 +126,7 @@ def _dispatch(argv: list[str]) -> None:
     if not argv or argv[0] in ('help', '--help', '-h'):
         wanted = argv[1:2] if argv and argv[0] == 'help' else []
         if not argv:
-            raise UserError(
-                'no verb given: `cosample --help` lists them, `cosample run` does the whole experiment'
-            )
+            raise UserError('no verb given: `cosample --help` lists them, `cosample run` does the whole experiment')
         print(_help_verb(_verb(wanted[0])) if wanted else _help())
     elif argv[0] == '--version':
         print(f'cosample {__version__}')
@@ -143,12 +141,8 @@ def _dispatch(argv: list[str]) -> None:
 def _verb(name: str) -> str:
     if name not in VERBS:
         if name.startswith('-'):
-            raise UserError(
-                f'the verb comes first: cosample VERB {name} ...; `cosample --help` lists the verbs'
-            )
-        raise UserError(
-            f'unknown verb {name!r}{did_you_mean(name, VERBS)}; `cosample --help` lists the verbs'
-        )
+            raise UserError(f'the verb comes first: cosample VERB {name} ...; `cosample --help` lists the verbs')
+        raise UserError(f'unknown verb {name!r}{did_you_mean(name, VERBS)}; `cosample --help` lists the verbs')
     return name
 
 
@@ -224,13 +218,9 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
     unknown = [arg for arg in rest if arg.startswith('-') and arg != '-']
     if unknown:
         flag_name = unknown[0].lstrip('-').partition('=')[0]
-        raise UserError(
-            f'unknown flag --{flag_name}{did_you_mean(flag_name, known)}; `cosample {name} --help`'
-        )
+        raise UserError(f'unknown flag --{flag_name}{did_you_mean(flag_name, known)}; `cosample {name} --help`')
     if rest:
-        raise UserError(
-            f'unexpected argument {rest[0]!r}: flags are written --name=value; `cosample {name} --help`'
-        )
+        raise UserError(f'unexpected argument {rest[0]!r}: flags are written --name=value; `cosample {name} --help`')
     args = SimpleNamespace(config=None, workdir='')
     for flag_name, flag in known.items():
         value = getattr(values, flag_name)
@@ -265,9 +255,7 @@ def _load_config(spec: str | None, workdir: str):
         path = Workdir(workdir).path('config.json')
         if path.exists():
             return config_lib.load_resolved(path)
-    raise UserError(
-        '--config is needed, e.g. --config=configs/arithmetic.py:size=demo (or the --workdir of a run)'
-    )
+    raise UserError('--config is needed, e.g. --config=configs/arithmetic.py:size=demo (or the --workdir of a run)')
 
 
 def _override(config, argv: list[str]) -> list[str]:
@@ -286,12 +274,8 @@ def _override(config, argv: list[str]) -> list[str]:
         if field not in fields:
             inside = [name for name in fields if name.startswith(f'{field}.')]
             if inside:
-                raise UserError(
-                    f'--config.{field} is a group: set one of its fields, e.g. --config.{inside[0]}=...'
-                )
-            near = did_you_mean(field, fields) or did_you_mean(
-                field.split('.')[-1], [n.split('.')[-1] for n in fields]
-            )
+                raise UserError(f'--config.{field} is a group: set one of its fields, e.g. --config.{inside[0]}=...')
+            near = did_you_mean(field, fields) or did_you_mean(field.split('.')[-1], [n.split('.')[-1] for n in fields])
             raise UserError(f'unknown field --config.{field}{near}')
     values = flags.FlagValues()
     argv = ['cosample', *argv]

@@ -76,9 +76,7 @@ def base() -> ConfigDict:
     for name in MODELS:
         model = config.models[name] = ConfigDict()
         model.variant = f'tiny_{name}'  # a name in cosample_jax.gemma.config.VARIANTS
-        model.init = (
-            'package'  # 'package' (shipped weights), 'pretrain' (from scratch) or a checkpoint's path
-        )
+        model.init = 'package'  # 'package' (shipped weights), 'pretrain' (from scratch) or a checkpoint's path
         model.params_nominal = 0.0  # parameters as advertised (9e9); 0 = the variant's own
 
     config.roles = ConfigDict()
@@ -138,9 +136,7 @@ def parse_args(arg: str | None, **defaults: Any) -> SimpleNamespace:
     is the default. UserError for a name that is not in `defaults`, a value of another type, a name given
     twice.
     """
-    values = {
-        name: default[0] if isinstance(default, tuple) else default for name, default in defaults.items()
-    }
+    values = {name: default[0] if isinstance(default, tuple) else default for name, default in defaults.items()}
     given = set()
     for item in filter(None, (arg or '').split(',')):
         name, equals, text = item.partition('=')
@@ -189,9 +185,7 @@ def load(spec: str) -> ConfigDict:
     except UserError as error:
         raise UserError(f'{filename}: {error}') from None
     except Exception as error:
-        lines = [
-            f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path.absolute()
-        ]
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path.absolute()]
         where = f' line {lines[-1]}' if lines else ''
         # str() of a KeyError is quoted.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
@@ -234,9 +228,7 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     UserError names the field that is wrong, or the derived field that was set by hand.
     """
     config = (
-        ConfigDict(config.to_dict())
-        if isinstance(config, FrozenConfigDict)
-        else config.copy_and_resolve_references()
+        ConfigDict(config.to_dict()) if isinstance(config, FrozenConfigDict) else config.copy_and_resolve_references()
     )
     for name in DERIVED:
         if get(config, name) is not None:
@@ -302,9 +294,7 @@ def _validate(config: ConfigDict) -> None:
     from cosample_jax.gemma import config as gemma_config
 
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', config.name):
-        raise UserError(
-            f'config.name is {config.name!r}: use letters, digits, dots, dashes (it names the workdir)'
-        )
+        raise UserError(f'config.name is {config.name!r}: use letters, digits, dots, dashes (it names the workdir)')
     _choice(config, 'task.name', TASKS)
     _choice(config, 'budget.params', ('exact', 'nominal'))
     for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
@@ -341,12 +331,8 @@ def _validate(config: ConfigDict) -> None:
         rates = get(config, f'finetune.learning_rate.{name}')
         _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
         gemma_config.variant(config.models[name].variant)  # UserError with the nearest name
-        _require(
-            config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path"
-        )
-        _require(
-            config.models[name].params_nominal >= 0, config, f'models.{name}.params_nominal', 'at least 0'
-        )
+        _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
+        _require(config.models[name].params_nominal >= 0, config, f'models.{name}.params_nominal', 'at least 0')
 
 
 def _require(holds: bool, config, name: str, what: str) -> None:

@@ -8,7 +8,6 @@ One safetensors file a model, leaf names joined by '/'. They are made again by
 """
 
 import sys
-
 from importlib import resources
 
 import jax
@@ -22,27 +21,27 @@ from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import commit
 from cosample_jax.workdir import Workdir
 
-FILES = resources.files("cosample_jax") / "data"
+FILES = resources.files('cosample_jax') / 'data'
 
 
 def tokenizer_bytes() -> bytes:
-    return (FILES / "tokenizer.model").read_bytes()
+    return (FILES / 'tokenizer.model').read_bytes()
 
 
 def tokenizer() -> Tokenizer:
-    return Tokenizer(str(FILES / "tokenizer.model"))
+    return Tokenizer(str(FILES / 'tokenizer.model'))
 
 
 def load_weights(name: str, config: GemmaConfig):
-    """The float32 parameters shipped under `name`. Raises UserError when there are none, or they do not fit `config`."""
+    """The float32 parameters shipped under `name`. Raises UserError when there are none or they do not fit."""
     import safetensors.numpy
 
-    file = FILES / f"{name}.safetensors"
+    file = FILES / f'{name}.safetensors'
     if not file.is_file():
         raise UserError(f"no weights of {name} ship with the package: set init='pretrain' or give a checkpoint")
     params: dict = {}
     for path, array in safetensors.numpy.load(file.read_bytes()).items():
-        *parents, leaf = path.split("/")
+        *parents, leaf = path.split('/')
         node = params
         for parent in parents:
             node = node.setdefault(parent, {})
@@ -55,18 +54,20 @@ def write_weights(path, params) -> None:
     """Writes one safetensors file that :func:`load_weights` reads."""
     import safetensors.numpy
 
-    flat = {"/".join(str(k.key) for k in keys): np.ascontiguousarray(leaf)
-            for keys, leaf in jax.tree.leaves_with_path(jax.device_get(params))}
+    flat = {
+        '/'.join(str(k.key) for k in keys): np.ascontiguousarray(leaf)
+        for keys, leaf in jax.tree.leaves_with_path(jax.device_get(params))
+    }
     commit(path, safetensors.numpy.save(flat))
 
 
 def main(workdir: Workdir) -> None:
     """Writes the tokenizer and the pretrained models of a workdir into the package."""
-    commit(str(FILES / "tokenizer.model"), workdir.tokenizer_path.read_bytes())
-    for name in ("tiny_weak", "tiny_strong", "tiny_student"):
-        params = checkpoint.load_weights(workdir.model_dir(name.removeprefix("tiny_")), variant(name))
-        write_weights(str(FILES / f"{name}.safetensors"), params)
+    commit(str(FILES / 'tokenizer.model'), workdir.tokenizer_path.read_bytes())
+    for name in ('tiny_weak', 'tiny_strong', 'tiny_student'):
+        params = checkpoint.load_weights(workdir.model_dir(name.removeprefix('tiny_')), variant(name))
+        write_weights(str(FILES / f'{name}.safetensors'), params)
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
     main(Workdir(sys.argv[1]))

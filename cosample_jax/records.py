@@ -148,9 +148,7 @@ def read_json(path):
     try:
         return json.loads(_read_bytes(path))
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError both are
-        raise UserError(
-            f'{path} is not valid JSON ({error}): delete it and run the same command again'
-        ) from None
+        raise UserError(f'{path} is not valid JSON ({error}): delete it and run the same command again') from None
 
 
 def write_table(path, kind: type[Record], records: Sequence[Record]) -> None:
@@ -167,9 +165,7 @@ def write_table(path, kind: type[Record], records: Sequence[Record]) -> None:
     columns = {name: [getattr(record, name) for record in records] for name in names}
     buffer = io.BytesIO()
     # The checksums are what makes a flipped bit on disk an error rather than another number in a table.
-    pq.write_table(
-        pa.table(columns, schema=_schema(kind)), buffer, compression='zstd', write_page_checksum=True
-    )
+    pq.write_table(pa.table(columns, schema=_schema(kind)), buffer, compression='zstd', write_page_checksum=True)
     commit(path, buffer.getvalue())
 
 
@@ -186,9 +182,7 @@ def read_table(path, kind: type[Record], fix: str = 'run the same command again'
         reason = str(error).split('\n')[0].rstrip('. ')
         raise UserError(f'{path} is corrupt or truncated ({reason}): delete it, then {fix}') from None
     names = ', '.join(schema.names)
-    raise UserError(
-        f'{path} does not hold {kind.__name__} records (its columns: {names}): delete it, then {fix}'
-    )
+    raise UserError(f'{path} does not hold {kind.__name__} records (its columns: {names}): delete it, then {fix}')
 
 
 def to_records(table, kind: type[Record]) -> list[Record]:
@@ -259,9 +253,7 @@ class Store(Generic[Record]):
     def _parts(self) -> list:
         if not self.directory.exists():
             return []
-        return sorted(
-            (path for path in self.directory.iterdir() if _PART.fullmatch(path.name)), key=lambda p: p.name
-        )
+        return sorted((path for path in self.directory.iterdir() if _PART.fullmatch(path.name)), key=lambda p: p.name)
 
     def _is_own(self, part) -> bool:
         return int(_PART.fullmatch(part.name)[1]) == self._process

@@ -17,12 +17,10 @@ class Validation:
         self._markers = tasks.get(config.task.name).MARKERS
         self._tokenizer = tokenizer
         self._mesh = sharding.run_mesh(config)
-        self._requests = [
-            Request(p.id, 0, tokenizer.encode(prompts.zero_shot(p.question), bos=True)) for p in problems
-        ]
+        self._requests = [Request(p.id, 0, tokenizer.encode(prompts.zero_shot(p.question), bos=True)) for p in problems]
         self._settings = SamplingSettings(
             seed=config.seed,
-            purpose="validation",
+            purpose='validation',
             temperature=0.0,
             top_k=0,
             max_new_tokens=config.sampling.max_new_tokens,

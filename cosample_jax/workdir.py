@@ -72,9 +72,7 @@ class Workdir:
             wanted = config_lib.flatten(wanted)
             differing = [name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]
             if differing:
-                shown = ', '.join(
-                    f'{n} is {found.get(n)!r} there, {wanted.get(n)!r} here' for n in differing[:3]
-                )
+                shown = ', '.join(f'{n} is {found.get(n)!r} there, {wanted.get(n)!r} here' for n in differing[:3])
                 more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
                 raise UserError(
                     f'{self.root} belongs to another configuration: {shown}{more}; '
@@ -124,9 +122,7 @@ class Workdir:
         """The problems of a split, in the order written; UserError when the split was never written."""
         path = self.path('data', f'{split}.parquet')
         if not path.exists():
-            raise UserError(
-                f'{path} is not there: run `cosample prepare` first, or the task has no {split!r} problems'
-            )
+            raise UserError(f'{path} is not there: run `cosample prepare` first, or the task has no {split!r} problems')
         return to_records(read_table(path, Problem, self._fix), Problem)
 
     def write_problems(self, split: str, problems: Sequence[Problem]) -> None:
@@ -172,9 +168,7 @@ class Workdir:
     def done_info(self, stage: str) -> dict:
         """What the stage left in its DONE marker; UserError when it has none."""
         if not self.is_done(stage):
-            raise UserError(
-                f'{stage} is not done in {self.root}: run `cosample {stage} --workdir={self.root}`'
-            )
+            raise UserError(f'{stage} is not done in {self.root}: run `cosample {stage} --workdir={self.root}`')
         return read_json(self.path('done', f'{stage}.json'))
 
     def mark_done(self, stage: str, info: dict) -> None:

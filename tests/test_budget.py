@@ -30,9 +30,7 @@ def test_a_ratio_that_is_not_whole_is_met_on_average(base):
     low = int(ratio * base)
     assert set(counts) == {low, low + 1}
     share = ratio * base - low
-    assert sum(counts) / len(counts) == pytest.approx(
-        ratio * base, abs=4 * (share * (1 - share) / len(IDS)) ** 0.5
-    )
+    assert sum(counts) / len(counts) == pytest.approx(ratio * base, abs=4 * (share * (1 - share) / len(IDS)) ** 0.5)
 
 
 def test_a_larger_budget_never_takes_a_sample_away():

@@ -44,9 +44,7 @@ def one_line(capsys):
 
 def test_help_is_immediate_and_needs_nothing_heavy():
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, '-m', 'cosample_jax.cli', '--help'], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, '-m', 'cosample_jax.cli', '--help'], capture_output=True, text=True)
     seconds = time.monotonic() - start
     assert done.returncode == 0 and all(f'  {verb}' in done.stdout for verb in cli.VERBS)
     assert seconds < 1
@@ -217,7 +215,5 @@ def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch, config):
 def test_a_reader_that_goes_away_is_no_error(tmp_path, config, ran):
     assert cli.main(['prepare', config, f'--workdir={tmp_path}']) == 0
     command = f'{sys.executable} -m cosample_jax.cli status --workdir={tmp_path} | true'
-    done = subprocess.run(
-        ['bash', '-c', command], capture_output=True, text=True, env={**os.environ, 'COLUMNS': '80'}
-    )
+    done = subprocess.run(['bash', '-c', command], capture_output=True, text=True, env={**os.environ, 'COLUMNS': '80'})
     assert 'Traceback' not in done.stderr

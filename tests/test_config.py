@@ -38,9 +38,7 @@ def test_exact_counts_come_from_the_models_themselves():
 
 
 def test_a_nominal_size_given_by_hand_wins_over_the_variants():
-    config = named(
-        budget__params='nominal', models__weak__params_nominal=1e6, models__strong__params_nominal=4e6
-    )
+    config = named(budget__params='nominal', models__weak__params_nominal=1e6, models__strong__params_nominal=4e6)
     assert config_lib.finalize(config).budget.ratio == 4.0
 
 
@@ -87,9 +85,7 @@ def test_what_cannot_work_is_named(fields, message):
 
 
 def test_arguments_take_the_type_of_their_default():
-    args = config_lib.parse_args(
-        'steps=3,rate=1,on=true,size=full', steps=1, rate=0.5, on=False, size=('demo', 'full')
-    )
+    args = config_lib.parse_args('steps=3,rate=1,on=true,size=full', steps=1, rate=0.5, on=False, size=('demo', 'full'))
     assert vars(args) == {'steps': 3, 'rate': 1.0, 'on': True, 'size': 'full'}
     assert type(args.rate) is float
     assert config_lib.parse_args(None, size=('demo', 'full')).size == 'demo'

@@ -70,11 +70,7 @@ NO_JAX = (
 
 def modules():
     for path in sorted(PACKAGE.rglob('*.py')):
-        name = (
-            '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
-            .removesuffix('__init__')
-            .removesuffix('.')
-        )
+        name = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts).removesuffix('__init__').removesuffix('.')
         yield name, path
 
 
@@ -89,9 +85,7 @@ def imported(path):
             base = node.module.removeprefix('cosample_jax').removeprefix('.')
             submodules = [f'{base}.{alias.name}'.removeprefix('.') for alias in node.names]
             inside = [name if name in known else base for name in submodules]
-            names = (
-                [f'cosample_jax.{name}' for name in inside] if node.module.startswith('cosample_jax') else []
-            )
+            names = [f'cosample_jax.{name}' for name in inside] if node.module.startswith('cosample_jax') else []
         else:
             continue
         for name in names:
@@ -99,9 +93,7 @@ def imported(path):
                 yield name.removeprefix('cosample_jax').removeprefix('.')
 
 
-@pytest.mark.parametrize(
-    ('name', 'path'), [pytest.param(*item, id=item[0] or 'package') for item in modules()]
-)
+@pytest.mark.parametrize(('name', 'path'), [pytest.param(*item, id=item[0] or 'package') for item in modules()])
 def test_imports_go_downwards(name, path):
     room = name.partition('.')[0]
     for target in imported(path):

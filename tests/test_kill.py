@@ -20,7 +20,11 @@ COMMAND = [
 
 
 def tables(root: Path) -> dict[str, str]:
-    files = [*root.glob('report/tables/*.csv'), *root.glob('analysis/*.json'), root / 'evaluate' / 'results.json']
+    files = [
+        *root.glob('report/tables/*.csv'),
+        *root.glob('analysis/*.json'),
+        root / 'evaluate' / 'results.json',
+    ]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -38,7 +42,10 @@ def test_killed_in_every_stage_the_tables_are_the_same(tmp_path, repository, see
     for stage in STAGES:
         before = parts(cut)
         process = subprocess.Popen(
-            [*COMMAND, f'--workdir={cut}'], cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*COMMAND, f'--workdir={cut}'],
+            cwd=repository,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         marker = cut / 'started' / f'{stage}.json'
         while not marker.exists() and process.poll() is None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,10 +58,11 @@ def test_the_shipped_models_solve_some_of_it(finished):
 
 def test_running_again_does_nothing(finished, capsys, monkeypatch, repository):
     monkeypatch.chdir(repository)
-    before = {path: path.stat().mtime for path in finished.path('pools').rglob('*.parquet')}
+    pools = Path(finished.path('pools'))
+    before = {path: path.stat().st_mtime_ns for path in pools.rglob('*.parquet')}
     assert cli.main(['run', CONFIG, *SMALLER, f'--workdir={finished.root}']) == 0
     assert capsys.readouterr().out.count('already done') == 9
-    assert {path: path.stat().mtime for path in finished.path('pools').rglob('*.parquet')} == before
+    assert before and {path: path.stat().st_mtime_ns for path in pools.rglob('*.parquet')} == before
 
 
 def test_an_interrupted_run_ends_with_the_same_tables(finished, tmp_path, monkeypatch, repository):
@@ -95,7 +97,9 @@ def _small_parts():
 
 def test_generate_prints_solutions_of_base_and_trained_models(finished, capsys):
     for model in ('strong', 'student-gold-low-s0'):
-        assert cli.main(['generate', f'--workdir={finished.root}', f'--model={model}', '--problem=test/0', '--n=2']) == 0
+        assert (
+            cli.main(['generate', f'--workdir={finished.root}', f'--model={model}', '--problem=test/0', '--n=2']) == 0
+        )
         printed = capsys.readouterr().out
         assert printed.startswith('Q: ') and printed.count('=') >= 2
 

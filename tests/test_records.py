@@ -92,9 +92,7 @@ def test_a_truncated_part_is_named_with_the_fix(tmp_path, keep):
     part = tmp_path / 'part-00000-000000.parquet'
     part.write_bytes(part.read_bytes()[:keep])
     for read in (store.read, store.keys, store.__len__):
-        with pytest.raises(
-            UserError, match='part-00000-000000.parquet is corrupt or truncated.*do the thing'
-        ) as error:
+        with pytest.raises(UserError, match='part-00000-000000.parquet is corrupt or truncated.*do the thing') as error:
             read()
         assert '\n' not in str(error.value)
 

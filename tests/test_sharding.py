@@ -27,9 +27,7 @@ def shapes(config):
 
 
 def test_every_weight_has_a_place():
-    specs = jax.tree.map(
-        lambda s: s.spec, sharding.param_shardings(shapes(CONFIG), sharding.make_mesh(Sizes(2, 2, 2)))
-    )
+    specs = jax.tree.map(lambda s: s.spec, sharding.param_shardings(shapes(CONFIG), sharding.make_mesh(Sizes(2, 2, 2))))
     layers = specs['layers']
     assert specs['embedder']['input_embedding'] == P(('tensor',), ('fsdp',))
     assert layers['attn']['q_einsum']['w'] == P(None, ('tensor',), ('fsdp',), None)
@@ -51,9 +49,7 @@ def test_a_sharded_27b_fits_where_a_whole_one_does_not():
     shardings = sharding.param_shardings(shapes(variant('gemma2_27b')), sharding.make_mesh(Sizes(fsdp=8)))
     per_device = sum(
         np.prod(s.shard_shape(leaf.shape))
-        for s, leaf in zip(
-            jax.tree.leaves(shardings), jax.tree.leaves(shapes(variant('gemma2_27b'))), strict=True
-        )
+        for s, leaf in zip(jax.tree.leaves(shardings), jax.tree.leaves(shapes(variant('gemma2_27b'))), strict=True)
     )
     assert per_device < variant('gemma2_27b').num_params() / 7.9
 

@@ -19,9 +19,7 @@ def hit_probability(total, marked, k) -> np.ndarray:
     """
     total, marked, k = np.broadcast_arrays(*(np.asarray(x, np.int64) for x in (total, marked, k)))
     if np.any(k > total):
-        raise ValueError(
-            f'k = {int(k[k > total][0])} exceeds the {int(total[k > total][0])} samples a problem has'
-        )
+        raise ValueError(f'k = {int(k[k > total][0])} exceeds the {int(total[k > total][0])} samples a problem has')
     if np.any(k < 0):
         raise ValueError('k must not be negative')
     if np.any((marked < 0) | (marked > total)):

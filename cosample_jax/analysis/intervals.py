@@ -64,9 +64,7 @@ def resampled_means(values, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
         raise ValueError('no problem to resample')
     rows = max(1, min(draws, _CHUNK // problems))
     sizes = [min(rows, draws - start) for start in range(0, draws, rows)]
-    return np.concatenate(
-        [_problem_weights(problems, size, seed, i) @ values for i, size in enumerate(sizes)]
-    )
+    return np.concatenate([_problem_weights(problems, size, seed, i) @ values for i, size in enumerate(sizes)])
 
 
 @functools.lru_cache(maxsize=2)  # a table asks for the same problems over and over
@@ -146,9 +144,9 @@ def seeded_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
     means = resampled_means(np.concatenate([a, b]).T, draws, seed)
     means_a, means_b = means[:, : len(a)], means[:, len(a) :]
     rng = np.random.default_rng(seed)
-    sampled = (means_a * _seed_weights(rng, len(a), draws)).sum(1) - (
-        means_b * _seed_weights(rng, len(b), draws)
-    ).sum(1)
+    sampled = (means_a * _seed_weights(rng, len(a), draws)).sum(1) - (means_b * _seed_weights(rng, len(b), draws)).sum(
+        1
+    )
     low, high = quantiles(sampled[:, None])[:, 0]
     return _difference(a.mean() - b.mean(), low, high, float(sampled.std(ddof=1)), a.shape[1])
 

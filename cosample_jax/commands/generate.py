@@ -20,17 +20,17 @@ def main(args) -> None:
     config, workdir = args.config, args.workdir
     count = args.n or 1
     if bool(args.problem) == bool(args.prompt):
-        raise UserError("give --problem=ID (a problem of the run) or --prompt=TEXT (a question of your own)")
+        raise UserError('give --problem=ID (a problem of the run) or --prompt=TEXT (a question of your own)')
     if count < 1:
-        raise UserError(f"--n is {count}: it must be at least 1")
-    problem = _problem(workdir, args.problem) if args.problem else Problem("prompt", args.prompt, "", "")
+        raise UserError(f'--n is {count}: it must be at least 1')
+    problem = _problem(workdir, args.problem) if args.problem else Problem('prompt', args.prompt, '', '')
     variant, params, shots = _model(args.model, config, workdir)
     tokenizer = Tokenizer(workdir.tokenizer_path)
     tokens = tokenizer.encode(prompts.few_shot(shots, problem.question), bos=True)
     requests = [Request(problem.id, index, tokens) for index in range(count)]
     settings = SamplingSettings(
         seed=config.seed,
-        purpose="generate",
+        purpose='generate',
         temperature=config.sampling.temperature if count > 1 else 0.0,
         top_k=config.sampling.top_k if count > 1 else 0,
         max_new_tokens=config.sampling.max_new_tokens,
@@ -42,17 +42,21 @@ def main(args) -> None:
     for done in sorted(finished, key=lambda f: f.sample_index):
         text = tokenizer.decode(done.tokens)
         verdict = equivalence.grade(tasks.get(config.task.name).MARKERS, problem.answer, text)
-        marks = f"  [{'right' if verdict.correct else f'wrong, the answer is {problem.answer}'}]" if problem.answer else ""
-        cut = "" if done.finish == "stop" else "  [cut at the length limit]"
-        print(f"{text}{marks}{cut}")
+        marks = (
+            f'  [{"right" if verdict.correct else f"wrong, the answer is {problem.answer}"}]' if problem.answer else ''
+        )
+        cut = '' if done.finish == 'stop' else '  [cut at the length limit]'
+        print(f'{text}{marks}{cut}')
 
 
 def _problem(workdir, problem_id: str) -> Problem:
-    split = problem_id.partition("/")[0]
+    split = problem_id.partition('/')[0]
     problems = {p.id: p for p in workdir.problems(split)}
     if problem_id not in problems:
-        raise UserError(f"--problem={problem_id}: the {split!r} split has {len(problems)} problems"
-                        f"{did_you_mean(problem_id, problems)}")
+        raise UserError(
+            f'--problem={problem_id}: the {split!r} split has {len(problems)} problems'
+            f'{did_you_mean(problem_id, problems)}'
+        )
     return problems[problem_id]
 
 
@@ -60,18 +64,20 @@ def _model(name: str, config, workdir):
     """(variant, weights, shots) of a base model or a fine-tuned cell."""
     if name in config.models:
         variant = gemma_config.variant(config.models[name].variant)
-        return variant, checkpoint.load_weights(workdir.model_dir(name), variant), workdir.problems("shots")
+        return variant, checkpoint.load_weights(workdir.model_dir(name), variant), workdir.problems('shots')
     grid = {cell.name: cell for cell in cells.grid(config)}
     if name not in grid:
-        raise UserError(f"--model={name}: neither a model nor a cell of this run{did_you_mean(name, [*config.models, *grid])}")
-    path = workdir.cell_dir(name) / "cell.json"
+        raise UserError(
+            f'--model={name}: neither a model nor a cell of this run{did_you_mean(name, [*config.models, *grid])}'
+        )
+    path = workdir.cell_dir(name) / 'cell.json'
     if not path.exists():
-        raise UserError(f"{name} is not trained yet: run `cosample finetune --workdir={workdir.root}` first")
+        raise UserError(f'{name} is not trained yet: run `cosample finetune --workdir={workdir.root}` first')
     record = read_json(path)
-    if not record["trained"]:
-        raise UserError(f"{name} was not trained: {record['reason']}")
+    if not record['trained']:
+        raise UserError(f'{name} was not trained: {record["reason"]}')
     variant = gemma_config.variant(config.models[grid[name].model].variant)
-    checkpoints = checkpoint.RunCheckpoints(workdir.cell_dir(name) / record["weights"])
+    checkpoints = checkpoint.RunCheckpoints(workdir.cell_dir(name) / record['weights'])
     params = checkpoints.load_best(variant)
     checkpoints.close()
     return variant, params, []

@@ -97,7 +97,6 @@ def _rows(args, problems: dict[str, Problem], purpose: str) -> dict[str, list[tu
         samples.setdefault(model, []).append((line, sample))
     if not samples:
         raise UserError(
-            f'{args.input} has no rows: write {{problem_id, model, sample_index, text}}, '
-            'one JSON object a line'
+            f'{args.input} has no rows: write {{problem_id, model, sample_index, text}}, one JSON object a line'
         )
     return samples

@@ -20,17 +20,11 @@ def print_table(workdir) -> None:
     for stage in STAGES:
         if workdir.is_done(stage):
             info = workdir.done_info(stage)
-            counters = ', '.join(
-                f'{name} {_show(v)}' for name, v in info.items() if name not in _NOT_COUNTERS
-            )
+            counters = ', '.join(f'{name} {_show(v)}' for name, v in info.items() if name not in _NOT_COUNTERS)
             again = f' (attempt {info["attempts"]})' if info.get('attempts', 1) > 1 else ''
-            table.add_row(
-                stage, 'done', f'{info["seconds"]:.1f}{again}' if 'seconds' in info else '', counters
-            )
+            table.add_row(stage, 'done', f'{info["seconds"]:.1f}{again}' if 'seconds' in info else '', counters)
         else:
-            table.add_row(
-                stage, 'started' if workdir.path('started', f'{stage}.json').exists() else '-', '', ''
-            )
+            table.add_row(stage, 'started' if workdir.path('started', f'{stage}.json').exists() else '-', '', '')
     console.print(table)
     sizes = list(pool_sizes(workdir))
     if sizes:
@@ -65,7 +59,14 @@ def _scores_table(text: str):
 
     rows = list(csv.DictReader(text.splitlines()))
     splits = [name for name in ('test', 'functional') if f'{name}_problems' in rows[0]]
-    table = Table('trained', 'budget', 'on', 'kept', *(f'{split} pass@1 %, low, high' for split in splits), title_justify='left')
+    table = Table(
+        'trained',
+        'budget',
+        'on',
+        'kept',
+        *(f'{split} pass@1 %, low, high' for split in splits),
+        title_justify='left',
+    )
     for row in rows:
         cells = [row['reason']]  # why it was not trained
         if not row['reason']:

@@ -62,13 +62,9 @@ class GemmaConfig:
     def __post_init__(self):
         for field in ('windows', 'rope_base', 'rope_scale'):
             if len(getattr(self, field)) != self.num_layers:
-                raise ValueError(
-                    f'{self.name}: {field} needs one entry for each of the {self.num_layers} layers'
-                )
+                raise ValueError(f'{self.name}: {field} needs one entry for each of the {self.num_layers} layers')
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f'{self.name}: {self.num_heads} heads do not split over {self.num_kv_heads} kv heads'
-            )
+            raise ValueError(f'{self.name}: {self.num_heads} heads do not split over {self.num_kv_heads} kv heads')
 
     def num_params(self) -> int:
         """All parameters, the (tied, counted once) embedding included."""
@@ -90,9 +86,7 @@ def gemma1(name, *, layers, embed, ffw, heads, kv_heads, head_dim, vocab=256_000
     )  # fmt: skip
 
 
-def gemma2(
-    name, *, layers, embed, ffw, heads, kv_heads, head_dim, vocab=256_000, window=4096, **other
-) -> GemmaConfig:
+def gemma2(name, *, layers, embed, ffw, heads, kv_heads, head_dim, vocab=256_000, window=4096, **other) -> GemmaConfig:
     """Gemma 2: every even layer local, both softcaps, norms before and after each sublayer."""
     windows = tuple(window if layer % 2 == 0 else 0 for layer in range(layers))
     return _gemma(

@@ -142,9 +142,7 @@ class Block(nn.Module):
     def __call__(self, carry: tuple[jax.Array, KV | None], layer: Layer, shared: Shared):
         c = self.config
         x, cache = carry
-        out, cache, new_kv = Attention(c, name='attn')(
-            RMSNorm(name='pre_attention_norm')(x), cache, layer, shared
-        )
+        out, cache, new_kv = Attention(c, name='attn')(RMSNorm(name='pre_attention_norm')(x), cache, layer, shared)
         x += RMSNorm(name='post_attention_norm')(out) if c.post_norms else out
         out = FeedForward(c, name='mlp')(RMSNorm(name='pre_ffw_norm')(x))
         x += RMSNorm(name='post_ffw_norm')(out) if c.post_norms else out
@@ -263,9 +261,7 @@ def decode_step(
         slots=positions[:, 0] - prefix,
     )
     if not unstacked:
-        hidden, cache, _ = Transformer(config).apply(
-            {'params': params}, tokens[:, None], shared, cache, prefix_kv
-        )
+        hidden, cache, _ = Transformer(config).apply({'params': params}, tokens[:, None], shared, cache, prefix_kv)
         return hidden[:, 0], cache
 
     x = Embedder(config).apply({'params': params['embedder']}, tokens[:, None])
@@ -273,9 +269,7 @@ def decode_step(
     new_cache = []
     for index in range(config.num_layers):
         layer = jax.tree.map(lambda x, i=index: x[i], layers)._replace(index=None)
-        (x, kv), _ = Block(config).apply(
-            {'params': params['layers'][index]}, (x, cache[index]), layer, shared
-        )
+        (x, kv), _ = Block(config).apply({'params': params['layers'][index]}, (x, cache[index]), layer, shared)
         new_cache.append(kv)
     return RMSNorm().apply({'params': params['final_norm']}, x)[:, 0], new_cache
 

@@ -8,7 +8,7 @@ from etils import epath
 from cosample_jax.errors import UserError
 from cosample_jax.records import commit
 
-# As in Gemma's own vocabularies: ids 0..3, then the turn markers. Blank lines are one piece, so that they can be a stop.
+# As in Gemma's own vocabularies: ids 0..3, then the turn markers. A blank line is one piece, so it can be a stop.
 PAD, EOS, BOS, UNK = 0, 1, 2, 3
 CONTROL = ('<start_of_turn>', '<end_of_turn>')
 USER_DEFINED = ('\n', '\n\n')
@@ -85,7 +85,5 @@ def train(path, texts: Iterable[str], vocab_size: int) -> None:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(
-            f'cannot train a tokenizer of {vocab_size} pieces: {str(error).splitlines()[-1]}'
-        ) from None
+        raise UserError(f'cannot train a tokenizer of {vocab_size} pieces: {str(error).splitlines()[-1]}') from None
     commit(path, model.getvalue())

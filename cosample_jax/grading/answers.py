@@ -62,9 +62,7 @@ def _last_marked(text: str, head: re.Pattern, value: re.Pattern) -> tuple[int, s
 def _last_box(text: str) -> tuple[int, str] | None:
     """The `\\boxed{...}` that starts last, braces balanced; in one pass: hostile text opens thousands."""
     last = None
-    open_braces: list[
-        tuple[int, int] | None
-    ] = []  # (start of the command, start of the content) where it is a box
+    open_braces: list[tuple[int, int] | None] = []  # (start of the command, start of the content) where it is a box
     for token in _BOX_TOKEN.finditer(text):
         if token.group().startswith('\\boxed'):
             open_braces.append(token.span())

@@ -13,9 +13,7 @@ from cosample_jax.records import Grade, Judgment, Problem, Sample, Store, key
 _PART = 5_000
 
 
-def grade_pool(
-    workdir, purpose: str, model: str, problems: Iterable[Problem], markers: Sequence[str]
-) -> dict:
+def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], markers: Sequence[str]) -> dict:
     """Grades every sample of a pool that has no grade yet; `markers` are those of its task.
 
     Returns the counts of the WHOLE pool: 'graded', 'correct', 'no_marker', 'ungraded', and 'markers', how
@@ -110,8 +108,7 @@ def _fill(
     unknown = next((sample for sample in missing if sample.problem_id not in by_id), None)
     if unknown:
         raise UserError(
-            f'{title}: {unknown.problem_id!r} is no problem of this run: '
-            'its pool was made with other task settings'
+            f'{title}: {unknown.problem_id!r} is no problem of this run: its pool was made with other task settings'
         )
     if not missing:
         return

@@ -34,9 +34,7 @@ class _Worker:
         # Importing sympy takes a second, more on a loaded machine: that is no pair's fault.
         if self.read() != worker_process.READY:
             self.kill()
-            raise UserError(
-                'the symbolic grader does not start: is math-verify installed in this environment?'
-            )
+            raise UserError('the symbolic grader does not start: is math-verify installed in this environment?')
 
     def fileno(self) -> int:
         return self._process.stdout.fileno()

@@ -15,13 +15,9 @@ def difference(row, counted=False):
     if row['difference'] == '':
         return page.escape('–')
     if counted:
-        value, low, high = (
-            _signed(row[name]) for name in ('difference', 'difference_low', 'difference_high')
-        )
+        value, low, high = (_signed(row[name]) for name in ('difference', 'difference_low', 'difference_high'))
     else:
-        value, low, high = (
-            verdict.points(row[name]) for name in ('difference', 'difference_low', 'difference_high')
-        )
+        value, low, high = (verdict.points(row[name]) for name in ('difference', 'difference_low', 'difference_high'))
     return page.with_interval(value, low, high)
 
 

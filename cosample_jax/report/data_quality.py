@@ -84,11 +84,8 @@ def _curve_figures(document, purpose, draw):
             if against != 'k' and not priced:
                 continue
             ends = {row['model']: row for row in rows}
-            alt = (
-                f'{name} against {axis} a problem, one line a model with 95% bands. At its last point: '
-                + '; '.join(
-                    f'{model} {row[metric]:.3g} with {row["k"]} samples' for model, row in ends.items()
-                )
+            alt = f'{name} against {axis} a problem, one line a model with 95% bands. At its last point: ' + '; '.join(
+                f'{model} {row[metric]:.3g} with {row["k"]} samples' for model, row in ends.items()
             )
             what = (
                 'equal numbers of samples stand above each other'
@@ -108,8 +105,7 @@ def _other_figures(document, purpose, draw):
         pair = (rows[0]['model_a'], rows[0]['model_b'])
         rows = [row for row in rows if (row['model_a'], row['model_b']) == pair]
         alt = 'Problems solved by difficulty level: ' + '; '.join(
-            f'level {r["level"]} {pair[0]} {page.percent(r["a"], 0)}, {pair[1]} {page.percent(r["b"], 0)}'
-            for r in rows
+            f'level {r["level"]} {pair[0]} {page.percent(r["a"], 0)}, {pair[1]} {page.percent(r["b"], 0)}' for r in rows
         )
         label = f'{budget} budget' if budget != 'pool' else 'equal number of samples'
         caption = Markup(f'<b>By difficulty, {label}.</b> n: problems of the level. Whiskers: 95%.')
@@ -122,8 +118,7 @@ def _other_figures(document, purpose, draw):
             for r in document['overlap']
         )
         caption = Markup(
-            '<b>Who solves what.</b> A problem counts as solved when one of the samples really drawn is '
-            'correct.'
+            '<b>Who solves what.</b> A problem counts as solved when one of the samples really drawn is correct.'
         )
         made.append(draw(f'{purpose}_overlap', figures.overlap(document['overlap']), alt, caption))
     judged = [row for row in document['kept'] if row['judged']]
@@ -132,17 +127,14 @@ def _other_figures(document, purpose, draw):
             f'{r["model"]} {r["budget"]} {page.percent(r["fpr"])}' for r in judged
         )
         caption = Markup(
-            '<b>False positives</b>: kept for a right answer although the reasoning is wrong. Lines: 95% '
-            '(Wilson).'
+            '<b>False positives</b>: kept for a right answer although the reasoning is wrong. Lines: 95% (Wilson).'
         )
         made.append(draw(f'{purpose}_false_positives', figures.false_positives(judged), alt, caption))
     return tag('div', *made, class_='figures') if made else ''
 
 
 def _matching_with_counts(row):
-    return Markup(
-        page.escape(cells.matching(row)) + tag('small', f'{row["k_a"]:.4g} and {row["k_b"]:.4g} a problem')
-    )
+    return Markup(page.escape(cells.matching(row)) + tag('small', f'{row["k_a"]:.4g} and {row["k_b"]:.4g} a problem'))
 
 
 def _side(row, side, counted):
@@ -184,9 +176,7 @@ def _kept_table(rows):
     if any(row['judged'] for row in rows):
         columns.append(Column('judged', lambda r: f'{r["judged"]:,}'))
         columns.append(Column('false positives', lambda r: page.share(r, 'fpr')))
-    return page.table(
-        'What is left to train on', 'Counted in the samples really drawn for each budget.', columns, rows
-    )
+    return page.table('What is left to train on', 'Counted in the samples really drawn for each budget.', columns, rows)
 
 
 def _overlap_table(rows):

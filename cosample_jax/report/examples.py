@@ -31,9 +31,7 @@ def examples(samples: Sequence, grades: Sequence, judgments: Sequence) -> list[E
             verdict = verdicts.get(key)
             false = verdict is not None and not verdict.valid
             kind = WRONG if not correct[key] else FALSE if false else RIGHT
-            found.append(
-                Example(s.problem_id, s.model, s.sample_index, s.text, kind, verdict.reason if false else '')
-            )
+            found.append(Example(s.problem_id, s.model, s.sample_index, s.text, kind, verdict.reason if false else ''))
     return found
 
 
@@ -55,7 +53,5 @@ def choose(problems: Sequence, pools: Mapping[str, Sequence[Example]]):
     # max keeps the earliest of equals.
     best = max(candidates, key=lambda p: (len({kind for _, kind in firsts[p.id]}), len(firsts[p.id])))
     kinds = (RIGHT, FALSE, WRONG)
-    chosen = [
-        firsts[best.id][model, kind] for kind in kinds for model in pools if (model, kind) in firsts[best.id]
-    ]
+    chosen = [firsts[best.id][model, kind] for kind in kinds for model in pools if (model, kind) in firsts[best.id]]
     return best, chosen

@@ -119,18 +119,14 @@ def quality_curve(rows: Sequence[dict], metric: str, against: str, budgets: dict
         for place, (model, style) in enumerate(_style_of(models).items()):
             here = [row for row in rows if row['model'] == model and row[against] != '']
             x = [row[against] for row in here]
-            y, low, high = (
-                [_percent(r[f'{metric}{end}'], metric) for r in here] for end in ('', '_low', '_high')
-            )
+            y, low, high = ([_percent(r[f'{metric}{end}'], metric) for r in here] for end in ('', '_low', '_high'))
             axis.fill_between(x, low, high, color=style[0], alpha=0.14, linewidth=0)
             axis.plot(x, y, color=style[0], linestyle=style[2], linewidth=2, zorder=3)
             axis.plot([], [], label=model, linestyle=style[2], linewidth=2, markersize=7, **_marks(style))
             for name, counts in budgets.items():
                 at = round(counts.get(model, 0))
                 if 1 <= at <= len(here):
-                    axis.plot(
-                        x[at - 1], y[at - 1], markersize=8, zorder=4, markeredgewidth=1.8, **_marks(style)
-                    )
+                    axis.plot(x[at - 1], y[at - 1], markersize=8, zorder=4, markeredgewidth=1.8, **_marks(style))
                     # One model's labels above, the other's below: at equal cost the points meet.
                     axis.annotate(
                         name,
@@ -166,9 +162,7 @@ def levels(rows: Sequence[dict]):
     with _style():
         figure, axis = _figure()
         pair = [('a', rows[0]['model_a']), ('b', rows[0]['model_b'])]
-        for i, ((side, model), style) in enumerate(
-            zip(pair, _style_of([m for _, m in pair]).values(), strict=True)
-        ):
+        for i, ((side, model), style) in enumerate(zip(pair, _style_of([m for _, m in pair]).values(), strict=True)):
             x = [row['level'] + (-0.1, 0.1)[i] for row in rows]
             y, low, high = ([100 * r[f'{side}{end}'] for r in rows] for end in ('', '_low', '_high'))
             errors = _errors(y, low, high)
@@ -184,9 +178,7 @@ def levels(rows: Sequence[dict]):
                 **_marks(style),
                 label=f'{model}, {k:g} sample{"s" if k != 1 else ""}',
             )
-        axis.set_xticks(
-            [row['level'] for row in rows], [f'{row["level"]}\nn={row["problems"]}' for row in rows]
-        )
+        axis.set_xticks([row['level'] for row in rows], [f'{row["level"]}\nn={row["problems"]}' for row in rows])
         axis.set_xlabel('difficulty level')
         axis.set_ylabel('problems solved, %')
         axis.set_ylim(0, 104)
@@ -249,9 +241,7 @@ def overlap(rows: Sequence[dict]):
             patches.Patch(facecolor=c, hatch=h, edgecolor='white' if h else '#d0d5dd', label=label)
             for (c, h), label in zip(looks, labels, strict=True)
         ]
-        figure.legend(
-            handles=handles, loc='outside upper center', ncols=4, handlelength=1.2, columnspacing=1.2
-        )
+        figure.legend(handles=handles, loc='outside upper center', ncols=4, handlelength=1.2, columnspacing=1.2)
     return figure
 
 
@@ -298,9 +288,7 @@ def forest(rows: Sequence[dict]):
             low, high = 100 * row['difference_low'], 100 * row['difference_high']
             clear = low > 0 or high < 0
             colour = (_STYLES['weak'] if row['difference'] > 0 else _STYLES['strong'])[0] if clear else _MUTED
-            axis.plot(
-                [low, high], [y, y], color=colour, linewidth=2.4 if first else 1.5, solid_capstyle='butt'
-            )
+            axis.plot([low, high], [y, y], color=colour, linewidth=2.4 if first else 1.5, solid_capstyle='butt')
             axis.plot(
                 100 * row['difference'],
                 y,
@@ -313,9 +301,7 @@ def forest(rows: Sequence[dict]):
         names = [f'{model}, {budget}' for model, budget in places]
         axis.set_yticks(range(len(places)), names)
         axis.set_ylim(len(places) - 0.5, -0.5)
-        reach = max(
-            [abs(100 * row[end]) for row in rows for end in ('difference_low', 'difference_high')], default=5
-        )
+        reach = max([abs(100 * row[end]) for row in rows for end in ('difference_low', 'difference_high')], default=5)
         axis.set_xlim(-1.12 * reach, 1.12 * reach)
         axis.set_xlabel('pass@1, points:  ← strong data better   |   weak data better →')
         axis.grid(axis='x', color=_GRID, linewidth=0.8)
@@ -383,9 +369,7 @@ def votes(rows: Sequence[dict], split: str, top: float):
             if row[f'{split}_maj@{ks[0]}'] != '':
                 style = _STYLES[row['data']]
                 y = [100 * row[f'{split}_maj@{k}'] for k in ks]
-                axis.plot(
-                    ks, y, linestyle=style[2], linewidth=1.8, markersize=7, label=row['data'], **_marks(style)
-                )
+                axis.plot(ks, y, linestyle=style[2], linewidth=1.8, markersize=7, label=row['data'], **_marks(style))
         axis.set_xscale('log', base=2)
         axis.set_xticks(ks, [str(k) for k in ks])
         axis.set_title(f'{rows[0]["model"]} is trained', fontsize=11, loc='left', fontweight='bold')

@@ -122,13 +122,9 @@ def _differences_table(rows):
             Column('problems', lambda r, m=metric: str(r[m]['problems']) or '–' if m in r else '–'),
         ]
     columns.append(
-        Column(
-            'reading of pass@1', lambda r: cells.reading(r['pass@1'], 'weak data', 'strong data'), text=True
-        )
+        Column('reading of pass@1', lambda r: cells.reading(r['pass@1'], 'weak data', 'strong data'), text=True)
     )
-    note = (
-        'In points, paired over the same problems. Detectable: the smallest difference found with 80% power.'
-    )
+    note = 'In points, paired over the same problems. Detectable: the smallest difference found with 80% power.'
     return page.table('Weak data minus strong data', note, columns, list(grouped.values()), starts)
 
 
@@ -165,8 +161,7 @@ def _votes_figures(scores, models, draw):
             for r in rows
         )
         caption = Markup(
-            f'<b>Majority vote{", " + budget[0] + " budget" if budget else ""}.</b> All k from the same '
-            'samples.'
+            f'<b>Majority vote{", " + budget[0] + " budget" if budget else ""}.</b> All k from the same samples.'
         )
         made.append(draw(f'votes_{model}', figures.votes(rows, 'test', top), alt, caption))
     return tag('div', *made, class_='figures three')

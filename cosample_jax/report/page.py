@@ -56,9 +56,7 @@ def share(row: dict, name: str) -> Markup:
     return with_interval(percent(row[name]), low, high)
 
 
-def table(
-    title: str, note: str, columns: Sequence[Column], rows: Sequence[dict], starts: Sequence[int] = ()
-) -> Markup:
+def table(title: str, note: str, columns: Sequence[Column], rows: Sequence[dict], starts: Sequence[int] = ()) -> Markup:
     """A table with its title and a note; a line is drawn above each row in `starts`."""
     head = tag('tr', *(tag('th', c.header, class_='text' if c.text else '', scope='col') for c in columns))
     body = []
@@ -91,9 +89,7 @@ def section(anchor: str, title: str, *children) -> Markup:
 
 def document(title: str, links: Sequence[tuple[str, str]], *children) -> str:
     """The whole page: `links` are (anchor, text) of its sections."""
-    navigation = tag(
-        'nav', tag('div', tag('strong', title), *(tag('a', text, href=f'#{to}') for to, text in links))
-    )
+    navigation = tag('nav', tag('div', tag('strong', title), *(tag('a', text, href=f'#{to}') for to, text in links)))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

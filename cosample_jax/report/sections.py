@@ -58,9 +58,7 @@ def _verdict(run, draw):
     parts.append(tag('h1', verdict.headline(chosen) if chosen else verdict.quality_headline(run.matched)))
     if not chosen:
         parts.append(
-            page.paragraph(
-                'No model was trained in this run: this verdict is about the solutions alone.', 'soft'
-            )
+            page.paragraph('No model was trained in this run: this verdict is about the solutions alone.', 'soft')
         )
     parts.append(tag('ul', *(tag('li', s) for s in verdict.quality_sentences(run.matched)), class_='plain'))
     if chosen:
@@ -297,9 +295,7 @@ def _how_run(run):
             Column('attempts', lambda r: str(r['attempts'])),
         ]
         note = 'Seconds of the attempt that finished; more than one attempt: it was interrupted and resumed.'
-        parts.append(
-            page.table('Predicted and real time', note, columns, run.timings, [len(run.timings) - 1])
-        )
+        parts.append(page.table('Predicted and real time', note, columns, run.timings, [len(run.timings) - 1]))
     parts.append(page.paragraph('To continue or repeat this run (finished stages are skipped):'))
     parts.append(tag('pre', f'cosample run --workdir={run.root}', class_='command'))
     parts.append(
@@ -312,14 +308,10 @@ def _how_run(run):
     if run.versions:
         last = run.versions[-1]
         parts.append(
-            page.paragraph(
-                'Made with ' + ', '.join(f'{name} {value}' for name, value in last.items() if value), 'soft'
-            )
+            page.paragraph('Made with ' + ', '.join(f'{name} {value}' for name, value in last.items() if value), 'soft')
         )
         if len(run.versions) > 1:
-            parts.append(
-                page.paragraph(f'The run saw {len(run.versions)} environments; the last is named.', 'soft')
-            )
+            parts.append(page.paragraph(f'The run saw {len(run.versions)} environments; the last is named.', 'soft'))
     resolved = tag('pre', json.dumps(run.config, indent=1, sort_keys=True))
     parts.append(tag('details', tag('summary', 'Resolved configuration'), resolved))
     return 'run', 'How it was run', page.section('run', 'How it was run', *parts)

@@ -38,9 +38,7 @@ def choices(differences: Sequence[dict], scores: Sequence[dict], gains: Sequence
         model, budget = row['model'], row['budget']
         sides = {data: score[model, budget, data] for data in ('weak', 'strong')}
         trained = [data for data, cell in sides.items() if not cell['reason']]
-        row = row | {
-            'detectable': row['detectable'] or 1.0
-        }  # '' where one problem was tested: nothing is detectable
+        row = row | {'detectable': row['detectable'] or 1.0}  # '' where one problem was tested: nothing is detectable
         use = _preferred(row) if len(trained) == 2 else trained[0] if trained else 'none'
         result.append(
             Choice(
@@ -74,9 +72,7 @@ def _title(use):
 def _detail(row, sides, trained):
     if len(trained) < 2:
         missing = ' and '.join(data for data in sides if data not in trained)
-        rest = (
-            f'; the {trained[0]} data reached {points(sides[trained[0]]["test"], False)}%' if trained else ''
-        )
+        rest = f'; the {trained[0]} data reached {points(sides[trained[0]]["test"], False)}%' if trained else ''
         return f'{missing} data: 0 survivors, not trained{rest}'
     low, high = points(row['difference_low']), points(row['difference_high'])
     return (
@@ -112,10 +108,7 @@ def headline(chosen: Sequence[Choice]) -> str:
         detectable = [c.detectable for c in compared]
         low, high = points(min(detectable), False), points(max(detectable), False)
         seen = f'{low} to {high}' if low != high else low
-        return (
-            f'No difference measurable between the two sources in {tests}: gaps under {seen} points would '
-            'go unseen.'
-        )
+        return f'No difference measurable between the two sources in {tests}: gaps under {seen} points would go unseen.'
     best, other = ('weak', 'strong') if len(won['weak']) >= len(won['strong']) else ('strong', 'weak')
     if not won[other]:
         lead = f'Use the {best} model’s data'
@@ -139,14 +132,10 @@ def quality_sentences(matched: Sequence[dict]) -> list[str]:
     for row in matched:
         if row['metric'] != 'coverage' or (row['budget'] != 'pool' and row['matching'] != 'compute'):
             continue
-        diverse = next(
-            r for r in matched if r['metric'] == 'diversity' and all(r[n] == row[n] for n in _IDENTITY)
-        )
+        diverse = next(r for r in matched if r['metric'] == 'diversity' and all(r[n] == row[n] for n in _IDENTITY))
         pooled = row['budget'] == 'pool'
         where = f'With {_samples(row["k_a"])} each' if pooled else f'At the {row["budget"]} budget'
-        a, b = (
-            row[f'model_{side}'] + ('' if pooled else f' ({_samples(row[f"k_{side}"])})') for side in 'ab'
-        )
+        a, b = (row[f'model_{side}'] + ('' if pooled else f' ({_samples(row[f"k_{side}"])})') for side in 'ab')
         sentences.append(
             f'{where}, {a} solves {points(row["a"], False)}% of the problems and {b} '
             f'{points(row["b"], False)}%: {_clear(row)}. They leave {diverse["a"]:.2f} and '

@@ -73,7 +73,7 @@ def prefill_prefix(params: Params, tokens: jax.Array, *, config: GemmaConfig) ->
 
 @functools.partial(jax.jit, static_argnames=('config',))
 def prefill_questions(params: Params, tokens: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig) -> KV:
-    """Keys and values [L, U, K, H, Q] of questions int32 [U, Q], padded on the right, where nothing sees it."""
+    """Keys and values [L, U, K, H, Q] of questions int32 [U, Q], padded on the right, where it is not seen."""
     prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-1]
     positions = jnp.broadcast_to(prefix + jnp.arange(tokens.shape[1])[None], tokens.shape)
     return model.forward(params, config, tokens, positions, jnp.ones_like(tokens), prefix_kv)[1]
@@ -97,16 +97,12 @@ def empty_state(*, config: GemmaConfig, rows: int, slots: int, dtype, mesh: Mesh
 
 
 @functools.partial(jax.jit, donate_argnames=('state',))
-def insert(
-    state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_new_tokens: jax.Array
-) -> State:
+def insert(state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_new_tokens: jax.Array) -> State:
     """Starts samples: copies their questions' keys and values into their rows."""
 
     def into_rows(cache, questions):  # [..., R, K, H, S] and [..., U, K, H, Q]
         length = questions.shape[-1]
-        return cache.at[..., starts.rows, :, :, :length].set(
-            questions[..., starts.questions, :, :, :], mode='drop'
-        )
+        return cache.at[..., starts.rows, :, :, :length].set(questions[..., starts.questions, :, :, :], mode='drop')
 
     cache = state.cache
     if isinstance(cache, list):
@@ -151,9 +147,7 @@ def decode(
 
     def body(carry):
         step, state, emitted = carry
-        hidden, cache = model.decode_step(
-            params, config, state.tokens, state.positions, state.cache, prefix_kv
-        )
+        hidden, cache = model.decode_step(params, config, state.tokens, state.positions, state.cache, prefix_kv)
         logits = model.logits(params, config, hidden)
         drawn = Emitted(*choose(logits, keys[step], policy))
         active = state.left > 0

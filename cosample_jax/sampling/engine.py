@@ -257,8 +257,7 @@ class _Rows:
             tokens += drawn[row][: counts[row]]
             if not np.isfinite(self._logprobs[0, row]):
                 raise UserError(
-                    f'the model returns logits that are not numbers on problem {request.problem_id}: '
-                    'check its weights'
+                    f'the model returns logits that are not numbers on problem {request.problem_id}: check its weights'
                 )
             stopped = tokens[-1] in self._settings.stop_ids
             if not stopped and len(tokens) < self._settings.max_new_tokens:

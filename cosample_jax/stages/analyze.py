@@ -40,9 +40,7 @@ def run(config, workdir) -> dict:
             samples = sum(row['samples'] for row in document['models'])
             counters[purpose] = {'problems': document['problems'], 'samples': samples}
     if not counters:
-        raise UserError(
-            f'no samples to analyze in {workdir.root}: run `cosample sample` or `cosample import` first'
-        )
+        raise UserError(f'no samples to analyze in {workdir.root}: run `cosample sample` or `cosample import` first')
     return counters
 
 
@@ -84,9 +82,7 @@ class _Pool:
         verdicts = _by_key(workdir.judgments(purpose, model).table(), ('valid',))
         table = workdir.pool(purpose, model).table()
         self.model = model
-        self.samples = defaultdict(
-            list
-        )  # problem id -> quality.Kept, or None for a sample that is not correct
+        self.samples = defaultdict(list)  # problem id -> quality.Kept, or None for a sample that is not correct
         columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
         self.without_answer = 0
         for problem_id, index, text in zip(*columns, strict=True):

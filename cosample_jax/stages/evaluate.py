@@ -32,26 +32,40 @@ def run(config, workdir) -> dict:
     splits = {split: workdir.problems(split) for split in config.evaluate.splits}
     subjects = list(_subjects(config, workdir))
     rows = []
-    with progress.bar("evaluate", total=len(subjects), unit="models") as bar:
+    with progress.bar('evaluate', total=len(subjects), unit='models') as bar:
         for subject in subjects:
-            path = workdir.path("evaluate", "cells", f"{subject.record['cell']}.json")
+            path = workdir.path('evaluate', 'cells', f'{subject.record["cell"]}.json')
             if not path.exists():
                 results = {}
-                if subject.base or subject.record["trained"]:
+                if subject.base or subject.record['trained']:
                     results = _Evaluation(subject, config, workdir, tokenizer, task).results(splits)
-                write_json(path, subject.record | {"results": results})
+                write_json(path, subject.record | {'results': results})
             rows.append(read_json(path))
             bar.advance()
-    write_json(workdir.path("evaluate", "results.json"), {"cells": rows})
-    return {"models": len(rows), "tokens": sum(r.get("tokens", 0) for row in rows for r in row["results"].values())}
+    write_json(workdir.path('evaluate', 'results.json'), {'cells': rows})
+    return {
+        'models': len(rows),
+        'tokens': sum(r.get('tokens', 0) for row in rows for r in row['results'].values()),
+    }
 
 
 def _subjects(config, workdir) -> Iterator[Subject]:
     for model in config.roles.trained:
-        yield Subject({"cell": f"{model}-base", "model": model, "data": "base", "budget": "", "seed": 0, "trained": False,
-                       "reason": ""}, config.models[model].variant, True)
+        yield Subject(
+            {
+                'cell': f'{model}-base',
+                'model': model,
+                'data': 'base',
+                'budget': '',
+                'seed': 0,
+                'trained': False,
+                'reason': '',
+            },
+            config.models[model].variant,
+            True,
+        )
     for cell in cells.grid(config):
-        record = read_json(workdir.cell_dir(cell.name) / "cell.json")
+        record = read_json(workdir.cell_dir(cell.name) / 'cell.json')
         yield Subject(record, config.models[cell.model].variant, False)
 
 
@@ -59,38 +73,38 @@ class _Evaluation:
     """One model under evaluation."""
 
     def __init__(self, subject: Subject, config, workdir, tokenizer: Tokenizer, task):
-        self.cell = subject.record["cell"]
+        self.cell = subject.record['cell']
         self.config, self.workdir, self.tokenizer, self.task = config, workdir, tokenizer, task
         self.variant = gemma_config.variant(subject.variant)
-        self.shots = workdir.problems("shots") if subject.base else []
+        self.shots = workdir.problems('shots') if subject.base else []
         if subject.base:
-            self.params = checkpoint.load_weights(workdir.model_dir(subject.record["model"]), self.variant)
+            self.params = checkpoint.load_weights(workdir.model_dir(subject.record['model']), self.variant)
         else:
-            run = checkpoint.RunCheckpoints(workdir.cell_dir(self.cell) / subject.record["weights"])
+            run = checkpoint.RunCheckpoints(workdir.cell_dir(self.cell) / subject.record['weights'])
             self.params = run.load_best(self.variant)
             run.close()
 
     def results(self, splits: dict[str, list[Problem]]) -> dict:
         results = {}
         for split, problems in splits.items():
-            purpose = f"{split}-greedy"
+            purpose = f'{split}-greedy'
             tokens = self._sample(purpose, problems, 1, temperature=0.0)
             grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
             correct = {g.problem_id: int(g.correct) for g in self.workdir.grades(purpose, self.cell).read()}
             results[split] = {
-                "problem_ids": [p.id for p in problems],
-                "pass@1": [correct[p.id] for p in problems],
-                "tokens": tokens,
+                'problem_ids': [p.id for p in problems],
+                'pass@1': [correct[p.id] for p in problems],
+                'tokens': tokens,
             }
-            if hasattr(self.task, "check_steps"):
-                judged = judge_pool(self.workdir, purpose, self.cell, problems, self.task.check_steps, "steps")
-                results[split]["fpr"] = {"wrong": judged["wrong"], "kept": judged["judged"]}
-            if split == "test":
+            if hasattr(self.task, 'check_steps'):
+                judged = judge_pool(self.workdir, purpose, self.cell, problems, self.task.check_steps, 'steps')
+                results[split]['fpr'] = {'wrong': judged['wrong'], 'kept': judged['judged']}
+            if split == 'test':
                 results[split] |= self._majority(problems[: self.config.evaluate.maj_problems])
         return results
 
     def _majority(self, problems: list[Problem]) -> dict:
-        purpose, count = "test-maj", self.config.evaluate.maj_samples
+        purpose, count = 'test-maj', self.config.evaluate.maj_samples
         self._sample(purpose, problems, count, temperature=self.config.sampling.temperature)
         grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
         drawn: dict[str, list] = {p.id: [] for p in problems}
@@ -98,7 +112,7 @@ class _Evaluation:
             drawn[grade.problem_id].append(grade)
         sizes = [k for k in (1, 4, 8, 16) if k <= count]
         right = {str(k): [_majority_is_right(drawn[p.id], k) for p in problems] for k in sizes}
-        return {"maj_problem_ids": [p.id for p in problems], "maj@k": right}
+        return {'maj_problem_ids': [p.id for p in problems], 'maj@k': right}
 
     def _sample(self, purpose: str, problems: list[Problem], count: int, temperature: float) -> int:
         """Fills the pool of this model for `purpose` and returns its generated tokens."""
@@ -111,7 +125,7 @@ class _Evaluation:
         sampling = self.config.sampling
         settings = SamplingSettings(
             seed=self.config.seed,
-            purpose=purpose.split("-")[0],
+            purpose=purpose.split('-')[0],
             temperature=temperature,
             top_k=sampling.top_k if temperature else 0,
             max_new_tokens=sampling.max_new_tokens,
@@ -121,7 +135,7 @@ class _Evaluation:
         engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
         store = self.workdir.pool(purpose, self.cell)
         fill_pool(store, engine, requests, tokenizer=self.tokenizer, model=self.cell)
-        return sum(store.table().column("num_tokens").to_pylist())
+        return sum(store.table().column('num_tokens').to_pylist())
 
 
 def _majority_is_right(grades: list[Grade], k: int) -> int:

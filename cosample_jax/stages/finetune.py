@@ -6,7 +6,7 @@ a cell finished; an unfinished one goes on from its latest state.
 
 import grain
 
-from cosample_jax import cells, checkpoint, progress, sharding, tasks
+from cosample_jax import cells, checkpoint, progress, sharding
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import read_json, write_json
@@ -14,30 +14,30 @@ from cosample_jax.tasks import prompts
 from cosample_jax.training import loop, packing
 from cosample_jax.validation import Validation
 
-NOT_TRAINED = "0 survivors, not trained"
+NOT_TRAINED = '0 survivors, not trained'
 
 
 def run(config, workdir) -> dict:
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    validation = Validation(config, workdir.problems("validation"), tokenizer)
-    counters = {"cells": 0, "not_trained": 0, "steps": 0, "tokens": 0}
+    validation = Validation(config, workdir.problems('validation'), tokenizer)
+    counters = {'cells': 0, 'not_trained': 0, 'steps': 0, 'tokens': 0}
     steps = {cell: _num_steps(config, cell) for cell in cells.grid(config)}
     finished = sum(n for cell, n in steps.items() if _record_path(workdir, cell).exists())
-    with progress.bar("finetune", total=sum(steps.values()), unit="steps", initial=finished) as bar:
+    with progress.bar('finetune', total=sum(steps.values()), unit='steps', initial=finished) as bar:
         for cell in steps:
             path = _record_path(workdir, cell)
             if not path.exists():
                 write_json(path, _train_cell(cell, config, workdir, tokenizer, validation, bar))
             record = read_json(path)
-            counters["cells"] += 1
-            counters["not_trained"] += not record["trained"]
-            counters["steps"] += record["steps"]
-            counters["tokens"] += record["tokens"]
+            counters['cells'] += 1
+            counters['not_trained'] += not record['trained']
+            counters['steps'] += record['steps']
+            counters['tokens'] += record['tokens']
     return counters
 
 
 def _record_path(workdir, cell: cells.Cell):
-    return workdir.cell_dir(cell.name) / "cell.json"
+    return workdir.cell_dir(cell.name) / 'cell.json'
 
 
 def _num_steps(config, cell: cells.Cell) -> int:
@@ -52,14 +52,14 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
     kept = cells.training_data(config, workdir, cell.data, cell.budget)
     record = {
         **cell._asdict(),
-        "cell": cell.name,
-        "kept": len(kept),
-        "unique": len({(k.problem.id, k.solution) for k in kept}),
-        "problems": len({k.problem.id for k in kept}),
+        'cell': cell.name,
+        'kept': len(kept),
+        'unique': len({(k.problem.id, k.solution) for k in kept}),
+        'problems': len({k.problem.id for k in kept}),
     }
     if not kept:
         bar.advance(_num_steps(config, cell))
-        return record | {"trained": False, "reason": NOT_TRAINED, "steps": 0, "tokens": 0, "epochs": 0.0}
+        return record | {'trained': False, 'reason': NOT_TRAINED, 'steps': 0, 'tokens': 0, 'epochs': 0.0}
     variant = gemma_config.variant(config.models[cell.model].variant)
     base = checkpoint.load_weights(workdir.model_dir(cell.model), variant)
     examples = [
@@ -74,7 +74,7 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
 
     runs = []
     for rate in config.finetune.learning_rate[cell.model]:
-        directory = f"lr-{rate:g}"
+        directory = f'lr-{rate:g}'
         result = loop.train(
             base,
             variant,
@@ -85,19 +85,19 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
             validate=lambda params: validation.accuracy(params, variant),
             num_checkpoints=config.finetune.checkpoints,
             mesh=sharding.run_mesh(config),
-            on_progress=lambda n, metrics: bar.advance(n, loss=metrics["loss"]),
+            on_progress=lambda n, metrics: bar.advance(n, loss=metrics['loss']),
         )
-        runs.append((result.best["accuracy"], rate, directory, result))
+        runs.append((result.best['accuracy'], rate, directory, result))
     accuracy, rate, directory, result = max(runs, key=lambda run: run[0])
     return record | {
-        "trained": True,
-        "reason": "",
-        "steps": steps,
-        "tokens": result.tokens,
-        "epochs": round(steps * batch_size / len(kept), 3),
-        "learning_rate": rate,
-        "best_step": result.best["step"],
-        "validation_accuracy": accuracy,
-        "weights": directory,
-        "history": result.history,
+        'trained': True,
+        'reason': '',
+        'steps': steps,
+        'tokens': result.tokens,
+        'epochs': round(steps * batch_size / len(kept), 3),
+        'learning_rate': rate,
+        'best_step': result.best['step'],
+        'validation_accuracy': accuracy,
+        'weights': directory,
+        'history': result.history,
     }

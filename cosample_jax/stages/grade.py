@@ -18,9 +18,7 @@ def run(config, workdir) -> dict:
     total: Counter = Counter(graded=0, correct=0, no_marker=0, ungraded=0)
     pools = pool_lib.pools(workdir)
     if not pools:
-        raise UserError(
-            f'no samples to grade in {workdir.root}: run `cosample sample` or `cosample import` first'
-        )
+        raise UserError(f'no samples to grade in {workdir.root}: run `cosample sample` or `cosample import` first')
     for purpose, model in pools:
         counts = pool_lib.grade_pool(workdir, purpose, model, problems, markers)
         used = ', '.join(f'{marker} {count:,}' for marker, count in counts.pop('markers').items())

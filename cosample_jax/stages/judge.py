@@ -22,8 +22,7 @@ def run(config, workdir) -> dict:
     for purpose, model in pool_lib.pools(workdir):
         counts = pool_lib.judge_pool(workdir, purpose, model, problems, task.check_steps, STEPS)
         print(
-            f'{purpose}/{model}: {counts["judged"]:,} correct samples judged, '
-            f'{counts["wrong"]:,} with wrong reasoning'
+            f'{purpose}/{model}: {counts["judged"]:,} correct samples judged, {counts["wrong"]:,} with wrong reasoning'
         )
         total.update(counts)
     return dict(total)

@@ -25,21 +25,28 @@ def run(config, workdir) -> dict:
     for name, entry in config.models.items():
         variant = gemma_config.variant(entry.variant)
         if tokenizer.vocab_size != variant.vocab_size:
-            raise UserError(f"the tokenizer has {tokenizer.vocab_size} pieces but {entry.variant} (config.models.{name}) "
-                            f"embeds {variant.vocab_size}: choose a variant made for this tokenizer")
-        if entry.init == "pretrain" or checkpoint.has_weights(workdir.model_dir(name)):
+            raise UserError(
+                f'the tokenizer has {tokenizer.vocab_size} pieces but {entry.variant} (config.models.{name}) '
+                f'embeds {variant.vocab_size}: choose a variant made for this tokenizer'
+            )
+        if entry.init == 'pretrain' or checkpoint.has_weights(workdir.model_dir(name)):
             continue
-        if entry.init == "package":
-            params, lineage = embedded.load_weights(entry.variant, variant), {"source": f"package:{entry.variant}"}
+        if entry.init == 'package':
+            params, lineage = (
+                embedded.load_weights(entry.variant, variant),
+                {'source': f'package:{entry.variant}'},
+            )
         else:
-            params, lineage = checkpoint.load_weights(entry.init, variant), {"source": entry.init}
-        checkpoint.save_weights(workdir.model_dir(name), params, lineage | {"variant": entry.variant})
+            params, lineage = checkpoint.load_weights(entry.init, variant), {'source': entry.init}
+        checkpoint.save_weights(workdir.model_dir(name), params, lineage | {'variant': entry.variant})
         imported += 1
-    lengths = [len(tokenizer.encode(p.question)) + len(tokenizer.encode(p.solution)) for ps in splits.values() for p in ps]
+    lengths = [
+        len(tokenizer.encode(p.question)) + len(tokenizer.encode(p.solution)) for ps in splits.values() for p in ps
+    ]
     return {
-        "problems": {split: len(problems) for split, problems in splits.items()},
-        "longest_problem_tokens": int(np.max(lengths)),
-        "models_imported": imported,
+        'problems': {split: len(problems) for split, problems in splits.items()},
+        'longest_problem_tokens': int(np.max(lengths)),
+        'models_imported': imported,
     }
 
 
@@ -47,10 +54,10 @@ def _prepare_tokenizer(config, workdir, task) -> None:
     """The embedded one where a model's embedded weights need it, else one trained on the task's own text."""
     if workdir.tokenizer_path.exists():
         return
-    if any(entry.init == "package" for entry in config.models.values()):
+    if any(entry.init == 'package' for entry in config.models.values()):
         commit(workdir.tokenizer_path, embedded.tokenizer_bytes())
         return
     vocab_size = gemma_config.variant(config.models.weak.variant).vocab_size
     documents = itertools.islice(task.documents(config), TOKENIZER_DOCUMENTS)
-    texts = ("".join(prompt + target for prompt, target in turns) for turns in documents)
+    texts = (''.join(prompt + target for prompt, target in turns) for turns in documents)
     tokenizer_lib.train(workdir.tokenizer_path, texts, vocab_size)

@@ -10,13 +10,13 @@ from cosample_jax.training import loop, packing
 from cosample_jax.training.step import Recipe
 
 # On the tiny models Muon needs about two thirds of AdamW's steps to the same loss.
-RECIPE = Recipe("muon", weight_decay=0.01, b2=0.99)
+RECIPE = Recipe('muon', weight_decay=0.01, b2=0.99)
 
 
 def run(config, workdir) -> dict:
     counters: dict = {}
     for number, (name, entry) in enumerate(config.models.items()):
-        if entry.init == "pretrain" and not checkpoint.has_weights(workdir.model_dir(name)):
+        if entry.init == 'pretrain' and not checkpoint.has_weights(workdir.model_dir(name)):
             counters[name] = _pretrain(name, number, config, workdir)
     return counters
 
@@ -33,18 +33,18 @@ def _pretrain(name: str, number: int, config, workdir) -> dict:
         return packing.pack_stream(examples, settings.row_length, settings.batch_tokens // settings.row_length)
 
     params = jax.jit(lambda key: model.init(variant, key))(jax.random.key(config.seed + number))
-    with progress.bar(f"pretrain {name}", total=steps, unit="steps") as bar:
+    with progress.bar(f'pretrain {name}', total=steps, unit='steps') as bar:
         result = loop.train(
             params,
             variant,
             batch=loop.rewindable(batches),
             steps=steps,
             learning_rate=loop.warmup_cosine(settings.learning_rate[name], steps, settings.warmup_steps),
-            directory=workdir.path("pretrain", name),
+            directory=workdir.path('pretrain', name),
             recipe=RECIPE,
             mesh=sharding.run_mesh(config),
-            on_progress=lambda n, metrics: bar.advance(n, loss=metrics["loss"], accuracy=metrics["accuracy"]),
+            on_progress=lambda n, metrics: bar.advance(n, loss=metrics['loss'], accuracy=metrics['accuracy']),
         )
-    lineage = {"source": "pretrain", "variant": entry.variant, "steps": steps, "tokens": result.tokens}
+    lineage = {'source': 'pretrain', 'variant': entry.variant, 'steps': steps, 'tokens': result.tokens}
     checkpoint.save_weights(workdir.model_dir(name), result.params, lineage)
-    return {"steps": steps, "tokens": result.tokens}
+    return {'steps': steps, 'tokens': result.tokens}

@@ -24,8 +24,7 @@ def run(config, workdir) -> dict:
     cells = _cells(workdir)
     seed = config.seed
     scores, differences, gains = (
-        tables.tidy(table(cells, seed))
-        for table in (outcomes.scores, outcomes.differences, outcomes.gain_over_base)
+        tables.tidy(table(cells, seed)) for table in (outcomes.scores, outcomes.differences, outcomes.gain_over_base)
     )
     content = sections.Run(
         root=str(workdir.root),
@@ -101,9 +100,7 @@ def _timings(workdir):
     names = [path.stem for path in folder.glob('*.json')] if folder.exists() else []
     done = {name: workdir.done_info(name) for name in names if name != 'report'}
     rows = []
-    for stage in sorted(
-        done, key=lambda name: (len(done[name]['after']), name)
-    ):  # in the order of the pipeline
+    for stage in sorted(done, key=lambda name: (len(done[name]['after']), name)):  # in the order of the pipeline
         expected = plan.get(stage, {})
         rows.append(
             {
@@ -124,6 +121,5 @@ def _timings(workdir):
     }
     return [
         *rows,
-        total
-        | {'tokens': sum(row['tokens'] for row in rows), 'attempts': sum(row['attempts'] for row in rows)},
+        total | {'tokens': sum(row['tokens'] for row in rows), 'attempts': sum(row['attempts'] for row in rows)},
     ]

@@ -13,8 +13,8 @@ from cosample_jax.tasks import prompts
 
 def run(config, workdir) -> dict:
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    shots = workdir.problems("shots")
-    problems = workdir.problems("train")
+    shots = workdir.problems('shots')
+    problems = workdir.problems('train')
     counters = {}
     for source in config.roles.sources:
         variant = gemma_config.variant(config.models[source].variant)
@@ -22,25 +22,31 @@ def run(config, workdir) -> dict:
             Request(problem.id, index, tokens)
             for problem in problems
             for tokens in [tokenizer.encode(prompts.few_shot(shots, problem.question), bos=True)]
-            for index in range(cells.sample_count(config, source, "high", problem.id))
+            for index in range(cells.sample_count(config, source, 'high', problem.id))
         ]
         settings = SamplingSettings(
             seed=config.seed,
-            purpose="train",
+            purpose='train',
             temperature=config.sampling.temperature,
             top_k=config.sampling.top_k,
             max_new_tokens=config.sampling.max_new_tokens,
             slots=config.sampling.slots,
             stop_ids=(tokenizer.eos, tokenizer.piece_id(prompts.STOP)),
         )
-        engine = Engine(checkpoint.load_weights(workdir.model_dir(source), variant), variant, settings, requests, sharding.run_mesh(config))
-        store = workdir.pool("train", source)
-        with progress.bar(f"sample {source}", total=len(requests), unit="samples", initial=len(store)) as bar:
+        engine = Engine(
+            checkpoint.load_weights(workdir.model_dir(source), variant),
+            variant,
+            settings,
+            requests,
+            sharding.run_mesh(config),
+        )
+        store = workdir.pool('train', source)
+        with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
             fill_pool(store, engine, requests, tokenizer=tokenizer, model=source, bar=bar)
         table = store.table()
         counters[source] = {
-            "samples": len(requests),
-            "tokens": sum(table.column("num_tokens").to_pylist()),
-            "truncated": table.column("finish").to_pylist().count("length"),
+            'samples': len(requests),
+            'tokens': sum(table.column('num_tokens').to_pylist()),
+            'truncated': table.column('finish').to_pylist().count('length'),
         }
     return counters

@@ -12,11 +12,11 @@ from types import ModuleType
 
 from cosample_jax.errors import UserError
 
-TASKS = ("arithmetic", "gsm8k")
+TASKS = ('arithmetic', 'gsm8k')
 
 
 def get(name: str) -> ModuleType:
     """The task called `name`. Raises UserError when there is none."""
     if name not in TASKS:
-        raise UserError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
-    return importlib.import_module(f"cosample_jax.tasks.{name}")
+        raise UserError(f'unknown task {name!r}: choose one of {", ".join(TASKS)}')
+    return importlib.import_module(f'cosample_jax.tasks.{name}')

@@ -4,9 +4,9 @@ Everything that makes the experiment meaningful on a laptop follows from having 
 (:mod:`cosample_jax.tasks.stories`):
 
 * answers spread over several hundred values, so guessing does not pay;
-* a solution may take the steps in another order, swap operands or do two steps in one line: many distinct texts are right;
-* :func:`check_steps` decides whether the REASONING of a solution is right, not only its final answer; that alone defines
-  the false-positive rate;
+* steps can be taken in another order, with operands swapped, two in one line: many distinct texts are right;
+* :func:`check_steps` decides whether the REASONING of a solution is right, not only its final answer; that alone
+  defines the false-positive rate;
 * every test problem has a functional variant, the same story with new numbers (the idea of Functional MATH);
 * the pretraining text is NOT the task: it has slips, skipped steps, other formats and few hard problems.
 
@@ -27,10 +27,16 @@ from cosample_jax.records import Problem
 from cosample_jax.tasks import prompts, stories
 from cosample_jax.tasks.stories import LEVELS, OPERATORS, Story, Style
 
-MARKERS = ("The answer is",)
+MARKERS = ('The answer is',)
 
 # Buckets of the content hash that each split owns; the functional variants share the test problems' buckets.
-BUCKETS = {"shots": (0,), "train": (1, 2), "validation": (3,), "test": (4, 5), "pretrain": tuple(range(6, 16))}
+BUCKETS = {
+    'shots': (0,),
+    'train': (1, 2),
+    'validation': (3,),
+    'test': (4, 5),
+    'pretrain': tuple(range(6, 16)),
+}
 
 SHOT_LEVELS = (1, 1)
 
@@ -40,15 +46,33 @@ PRETRAIN_LEVELS = (34, 28, 19, 12, 7)
 # what a model pretrained on them does too, and what clean solutions can teach it out of.
 CAREFUL = Style(reorder=0.3, swap=0.3, merge=0.05, talk=0.3, recover=0.02, slip=0.02, check=0.2, miscount=0.1)
 HASTY = Style(
-    reorder=0.3, swap=0.3, merge=0.85, talk=0.5, jump=0.1, recover=0.05, slip=0.05, misread=0.03, check=0.4, miscount=0.3
+    reorder=0.3,
+    swap=0.3,
+    merge=0.85,
+    talk=0.5,
+    jump=0.1,
+    recover=0.05,
+    slip=0.05,
+    misread=0.03,
+    check=0.4,
+    miscount=0.3,
 )
 CARELESS = Style(
-    reorder=0.4, swap=0.4, merge=0.4, talk=0.4, jump=0.08, recover=0.2, slip=0.08, misread=0.08, check=0.7, miscount=0.7
+    reorder=0.4,
+    swap=0.4,
+    merge=0.4,
+    talk=0.4,
+    jump=0.08,
+    recover=0.2,
+    slip=0.08,
+    misread=0.08,
+    check=0.7,
+    miscount=0.7,
 )
 AUTHORS = ((CAREFUL, 20), (HASTY, 62), (CARELESS, 18))
-ENDINGS = (("The answer is {}.", 80), ("So the answer: {}", 10), ("#### {}", 10))
+ENDINGS = (('The answer is {}.', 80), ('So the answer: {}', 10), ('#### {}', 10))
 DRILLS, DRILL_EQUATIONS = 0.35, 14
-FORMATS = (("Q: {}\nA:", 80), ("Question: {}\nSolution:", 20))
+FORMATS = (('Q: {}\nA:', 80), ('Question: {}\nSolution:', 20))
 
 
 def build(config) -> dict[str, list[Problem]]:
@@ -57,12 +81,17 @@ def build(config) -> dict[str, list[Problem]]:
     Problem ids are ``<split>/<number>``. ``functional/7`` is the variant of ``test/7``.
     """
     task = config.task
-    sizes = {"shots": len(SHOT_LEVELS), "train": task.num_train, "validation": task.num_validation, "test": task.num_test}
+    sizes = {
+        'shots': len(SHOT_LEVELS),
+        'train': task.num_train,
+        'validation': task.num_validation,
+        'test': task.num_test,
+    }
     splits: dict[str, list[Problem]] = {}
     for split, size in sizes.items():
-        # One generator per split: the size of one never changes the problems of another, and more problems extend fewer.
-        rng = random.Random(f"{config.seed} {split}")
-        levels = SHOT_LEVELS if split == "shots" else LEVELS
+        # A generator per split: the size of one never changes the problems of another, and more extend fewer.
+        rng = random.Random(f'{config.seed} {split}')
+        levels = SHOT_LEVELS if split == 'shots' else LEVELS
         seen: set[str] = set()
         told: list[Story] = []
         for number in range(size):
@@ -71,19 +100,29 @@ def build(config) -> dict[str, list[Problem]]:
                 story = stories.draw(rng, levels[number % len(levels)], BUCKETS[split])
             seen.add(story.question())
             told.append(story)
-        splits[split] = [_problem(f"{split}/{n}", story) for n, story in enumerate(told)]
-        if split == "test":
-            twins = [stories.renumber(s, random.Random(f"{config.seed} functional {n}"), BUCKETS["test"])
-                     for n, s in enumerate(told[: task.num_functional])]
-            splits["functional"] = [_problem(f"functional/{n}", twin) for n, twin in enumerate(twins)]
+        splits[split] = [_problem(f'{split}/{n}', story) for n, story in enumerate(told)]
+        if split == 'test':
+            twins = [
+                stories.renumber(s, random.Random(f'{config.seed} functional {n}'), BUCKETS['test'])
+                for n, s in enumerate(told[: task.num_functional])
+            ]
+            splits['functional'] = [_problem(f'functional/{n}', twin) for n, twin in enumerate(twins)]
     return splits
 
 
 def _problem(problem_id: str, story: Story) -> Problem:
     derivation, answer = stories.solve(story)
     steps = [[s.op, s.left, s.right] for s in story.steps]
-    meta = json.dumps({"givens": story.givens, "steps": steps})
-    return Problem(problem_id, story.question(), str(answer), f"{derivation} The answer is {answer}.", level=len(story.steps), subject="arithmetic", meta=meta)
+    meta = json.dumps({'givens': story.givens, 'steps': steps})
+    return Problem(
+        problem_id,
+        story.question(),
+        str(answer),
+        f'{derivation} The answer is {answer}.',
+        level=len(story.steps),
+        subject='arithmetic',
+        meta=meta,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -97,7 +136,7 @@ def documents(config) -> Iterator[list[tuple[str, str]]]:
     others half have one problem, half have three (two easy ones first), so that a few-shot prefix is something the
     models know. Every solution has an author of its own: style does not carry over from the shots.
     """
-    rng = random.Random(f"{config.seed} pretrain")
+    rng = random.Random(f'{config.seed} pretrain')
     while True:
         if rng.random() < DRILLS:
             yield [_drill(rng) for _ in range(DRILL_EQUATIONS)]
@@ -116,29 +155,33 @@ def documents(config) -> Iterator[list[tuple[str, str]]]:
 def _drill(rng: random.Random) -> tuple[str, str]:
     """One equation of the kinds that solutions have: the expression is read, the result is learned."""
     while True:
-        op = rng.choices("+-*", (45, 35, 20))[0]
-        left = rng.randint(2, 5) if op == "*" else rng.choice((rng.randint(2, 99), rng.randint(10, 399)))
-        right = rng.randint(6, 199) if op == "*" else rng.choice((rng.randint(2, 9), rng.randint(10, 49), rng.randint(10, 299)))
-        if op != "-" and rng.random() < 0.5:
+        op = rng.choices('+-*', (45, 35, 20))[0]
+        left = rng.randint(2, 5) if op == '*' else rng.choice((rng.randint(2, 99), rng.randint(10, 399)))
+        right = (
+            rng.randint(6, 199)
+            if op == '*'
+            else rng.choice((rng.randint(2, 9), rng.randint(10, 49), rng.randint(10, 299)))
+        )
+        if op != '-' and rng.random() < 0.5:
             left, right = right, left
         value = OPERATORS[op](left, right)
         if 1 <= value <= stories.MAX_VALUE:
-            return f" {left}{op}{right}=", f"{value}."
+            return f' {left}{op}{right}=', f'{value}.'
 
 
 def _written(rng: random.Random, level: int) -> tuple[str, str]:
-    story = stories.draw(rng, level, BUCKETS["pretrain"])
+    story = stories.draw(rng, level, BUCKETS['pretrain'])
     (style,) = rng.choices([s for s, _ in AUTHORS], [w for _, w in AUTHORS])
     (ending,) = rng.choices([e for e, _ in ENDINGS], [w for _, w in ENDINGS])
     derivation, answer = stories.solve(story, style, rng)
     parts = (derivation, ending.format(answer), stories.check(story, style, rng, answer))
-    return story.question(), " ".join(part for part in parts if part)
+    return story.question(), ' '.join(part for part in parts if part)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The step checker.
 
-EQUATION = re.compile(r"([0-9(][0-9+\-*/() ]*)=\s*(-?[0-9]+)")
+EQUATION = re.compile(r'([0-9(][0-9+\-*/() ]*)=\s*(-?[0-9]+)')
 MAX_EXPRESSION = 200
 MAX_EQUATIONS = 24
 MAX_READINGS = 64
@@ -160,7 +203,7 @@ def check_steps(problem: Problem, text: str) -> tuple[bool, str]:
     A number that could name several quantities is read in every way; one reading that arrives is enough.
     """
     meta = json.loads(problem.meta)
-    givens, steps = meta["givens"], meta["steps"]
+    givens, steps = meta['givens'], meta['steps']
     rng = random.Random(0)
     replays = [rng.sample(PRIMES, len(givens)) for _ in range(NUM_REPLAYS)]
     goal = tuple(_run(steps, replay) for replay in replays)
@@ -170,25 +213,25 @@ def check_steps(problem: Problem, text: str) -> tuple[bool, str]:
         readings.setdefault(value, set()).add(tuple(replay[index] for replay in replays))
     equations = EQUATION.findall(text)
     if not equations:
-        return False, "no step shown"
+        return False, 'no step shown'
     if len(equations) > MAX_EQUATIONS:
-        return False, "too many equations"
+        return False, 'too many equations'
     for expression, stated in equations:
-        equation = f"{expression.strip()}={stated}"
+        equation = f'{expression.strip()}={stated}'
         try:
-            tree = ast.parse(expression.strip()[:MAX_EXPRESSION], mode="eval").body
+            tree = ast.parse(expression.strip()[:MAX_EXPRESSION], mode='eval').body
             if _value(tree) != int(stated):
-                return False, f"wrong: {equation}"
+                return False, f'wrong: {equation}'
             unknown = [n for n in _numbers(tree) if n not in readings]
             if unknown:
-                return False, f"from nowhere: {unknown[0]} in {equation}"
+                return False, f'from nowhere: {unknown[0]} in {equation}'
             results = set(itertools.islice(_replayed(tree, readings), MAX_READINGS))
         except (SyntaxError, ValueError, ZeroDivisionError):
-            return False, f"cannot be read: {equation[:MAX_EXPRESSION]}"
+            return False, f'cannot be read: {equation[:MAX_EXPRESSION]}'
         readings.setdefault(int(stated), set()).update(results)
     if goal not in readings.get(int(problem.answer), ()):
-        return False, "another derivation"
-    return True, ""
+        return False, 'another derivation'
+    return True, ''
 
 
 def _run(steps: list, givens: list[int]):
@@ -198,11 +241,11 @@ def _run(steps: list, givens: list[int]):
     return quantities[-1]
 
 
-BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+BINARY = {ast.Add: '+', ast.Sub: '-', ast.Mult: '*', ast.Div: '/'}
 
 
 def _apply(op: str, left, right):
-    return Fraction(left) / Fraction(right) if op == "/" else OPERATORS[op](left, right)
+    return Fraction(left) / Fraction(right) if op == '/' else OPERATORS[op](left, right)
 
 
 def _value(tree: ast.expr):
@@ -210,7 +253,7 @@ def _value(tree: ast.expr):
         return tree.value
     if isinstance(tree, ast.BinOp) and type(tree.op) in BINARY:
         return _apply(BINARY[type(tree.op)], _value(tree.left), _value(tree.right))
-    raise ValueError("not arithmetic")
+    raise ValueError('not arithmetic')
 
 
 def _numbers(tree: ast.expr) -> list[int]:
@@ -224,4 +267,4 @@ def _replayed(tree: ast.expr, readings: dict[int, set[tuple]]) -> Iterator[tuple
         return
     op = BINARY[type(tree.op)]
     for left, right in itertools.product(_replayed(tree.left, readings), _replayed(tree.right, readings)):
-        yield tuple(_apply(op, a, b) for a, b in zip(left, right))
+        yield tuple(_apply(op, a, b) for a, b in zip(left, right, strict=False))

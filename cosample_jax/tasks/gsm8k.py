@@ -83,8 +83,7 @@ def build(config) -> dict[str, list[Problem]]:
     unknown = [shot for shot in task.shots if shot not in by_id]
     if unknown:
         raise UserError(
-            f'config.task.shots has {unknown[0]!r}: shots are training problems, '
-            f'train/0 to train/{len(by_id) - 1}'
+            f'config.task.shots has {unknown[0]!r}: shots are training problems, train/0 to train/{len(by_id) - 1}'
         )
     train, validation = _hold_out(config, problems['train'])
     test = _shuffled(problems['test'], f'{config.seed} test')
@@ -115,10 +114,7 @@ def documents(config) -> Iterator[list[tuple[str, str]]]:
             count = 1 + len(config.task.shots) * (rng.random() < 0.5)
             *shots, last = rest[:count]
             del rest[:count]
-            turns = [
-                (prompts.zero_shot(shot.question), prompts.target(shot.solution) + prompts.STOP)
-                for shot in shots
-            ]
+            turns = [(prompts.zero_shot(shot.question), prompts.target(shot.solution) + prompts.STOP) for shot in shots]
             yield [*turns, (prompts.zero_shot(last.question), prompts.target(last.solution))]
 
 
@@ -138,9 +134,7 @@ def load(manual_dir: str = '') -> dict[str, list[Problem]]:
 
     files = find_files(manual_dir) if manual_dir else None
     tfds.disable_progress_bar()
-    builder = gsm8k_builder.Gsm8k(
-        files=files, data_dir=os.environ.get('TFDS_DATA_DIR'), file_format='array_record'
-    )
+    builder = gsm8k_builder.Gsm8k(files=files, data_dir=os.environ.get('TFDS_DATA_DIR'), file_format='array_record')
     if not builder.data_path.exists():
         print(f'GSM8K: {"reading local files" if files else "downloading"}, kept in {builder.data_path}')
         try:
@@ -153,9 +147,7 @@ def load(manual_dir: str = '') -> dict[str, list[Problem]]:
             if files:
                 raise
             reason = str(error).split('\n')[0]
-            raise UserError(
-                f'GSM8K cannot be downloaded ({reason}): {_instructions("a directory")}'
-            ) from error
+            raise UserError(f'GSM8K cannot be downloaded ({reason}): {_instructions("a directory")}') from error
     data = builder.as_data_source()
     return {split: [_problem(row) for row in data[split]] for split in SOURCES}
 
@@ -168,17 +160,13 @@ def find_files(manual_dir: str) -> dict[str, Path]:
     """
     files = {}
     for split, source in SOURCES.items():
-        candidates = [
-            Path(manual_dir).expanduser() / name for name in (f'{split}.jsonl', f'gsm8k_{split}.jsonl')
-        ]
+        candidates = [Path(manual_dir).expanduser() / name for name in (f'{split}.jsonl', f'gsm8k_{split}.jsonl')]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             raise UserError(f'GSM8K: {candidates[0]} is not there: {_instructions(manual_dir)}')
         rows = [json.dumps([row['question'], row['answer']]) + '\n' for row in read_rows(path)]
         if len(rows) != source.num_rows:
-            raise UserError(
-                f'{path} has {len(rows)} problems, GSM8K has {source.num_rows}: fetch {source.url} again'
-            )
+            raise UserError(f'{path} has {len(rows)} problems, GSM8K has {source.num_rows}: fetch {source.url} again')
         if hashlib.sha256(''.join(rows).encode()).hexdigest() != source.content:
             raise UserError(f'{path} does not hold the official GSM8K rows: fetch {source.url} again')
         files[split] = path

@@ -16,17 +16,17 @@ from collections.abc import Sequence
 
 from cosample_jax.records import Problem
 
-STOP = "\n\n"
+STOP = '\n\n'
 
 
 def zero_shot(question: str) -> str:
-    return f"Q: {question}\nA:"
+    return f'Q: {question}\nA:'
 
 
 def target(solution: str) -> str:
     """What a model is to write after the prompt."""
-    return f" {solution}"
+    return f' {solution}'
 
 
 def few_shot(shots: Sequence[Problem], question: str) -> str:
-    return "".join(zero_shot(s.question) + target(s.solution) + STOP for s in shots) + zero_shot(question)
+    return ''.join(zero_shot(s.question) + target(s.solution) + STOP for s in shots) + zero_shot(question)

@@ -11,13 +11,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-NAMES = tuple("Ann Ben Cleo Dan Eva Finn Gus Hal Ida Joe Kim Leo Mia Ned Ola Tom".split())
-ITEMS = tuple("apples beads books cards coins cups eggs keys nuts pens pins shells".split())
+NAMES = (
+    *('Ann', 'Ben', 'Cleo', 'Dan', 'Eva', 'Finn', 'Gus', 'Hal'),
+    *('Ida', 'Joe', 'Kim', 'Leo', 'Mia', 'Ned', 'Ola', 'Tom'),
+)
+ITEMS = ('apples', 'beads', 'books', 'cards', 'coins', 'cups', 'eggs', 'keys', 'nuts', 'pens', 'pins', 'shells')
 LEVELS = (1, 2, 3, 4, 5)
 MAX_VALUE = 999
 NUM_BUCKETS = 16
 
-OPERATORS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+OPERATORS: dict[str, Callable[[int, int], int]] = {'+': operator.add, '-': operator.sub, '*': operator.mul}
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Story:
     steps: tuple[Step, ...]
 
     def question(self) -> str:
-        return " ".join(self.sentences).format(*self.givens)
+        return ' '.join(self.sentences).format(*self.givens)
 
     def values(self, givens: Sequence | None = None) -> list:
         """All quantities: the givens (the story's own unless others are handed in), then one result a step."""
@@ -79,27 +82,27 @@ class _Teller:
 
     def given(self, low: int, high: int) -> tuple[str, int]:
         self.givens.append(self.rng.randint(low, high))
-        return ("g", len(self.givens) - 1)
+        return ('g', len(self.givens) - 1)
 
     def tell(self, *templates: str, amount: tuple = (), **words: str) -> None:
         """Says one of the templates; ``#`` stands for an amount, in the order of `amount`."""
         sentence = self.rng.choice(templates).format(**words)
         for _, index in amount:
-            sentence = sentence.replace("#", f"{{{index}}}", 1)
+            sentence = sentence.replace('#', f'{{{index}}}', 1)
         self.sentences.append(sentence)
 
     def step(self, op: str, left: tuple, right: tuple, subject: str) -> tuple[str, int]:
         self.steps.append((op, left, right, subject))
-        return ("s", len(self.steps) - 1)
+        return ('s', len(self.steps) - 1)
 
     def operation(self, weights: tuple[int, int, int]) -> tuple[str, tuple]:
         """An operator and the given it takes: + and - by one or two digits, * by 2 or 3."""
-        op = self.rng.choices("+-*", weights)[0]
-        return op, self.given(2, 3) if op == "*" else self.given(*self.rng.choice(((2, 9), (10, 49))))
+        op = self.rng.choices('+-*', weights)[0]
+        return op, self.given(2, 3) if op == '*' else self.given(*self.rng.choice(((2, 9), (10, 49))))
 
     def finish(self) -> Story:
         def index(quantity: tuple[str, int]) -> int:
-            return quantity[1] + (len(self.givens) if quantity[0] == "s" else 0)
+            return quantity[1] + (len(self.givens) if quantity[0] == 's' else 0)
 
         steps = tuple(Step(op, index(left), index(right), subject) for op, left, right, subject in self.steps)
         return Story(tuple(self.sentences), tuple(self.givens), steps)
@@ -110,54 +113,54 @@ def _tell_change(teller: _Teller, level: int, current: tuple, name: str, other: 
     while len(teller.steps) < level:
         op, amount = teller.operation((45, 41, 14))
         templates = {
-            "+": ("{name} buys # more.", "{name} finds # more.", "{other} gives {name} #."),
-            "-": ("{name} loses #.", "{name} sells #.", "{name} gives {other} #."),
-            "*": ("Then {name} has # times as many.",),
+            '+': ('{name} buys # more.', '{name} finds # more.', '{other} gives {name} #.'),
+            '-': ('{name} loses #.', '{name} sells #.', '{name} gives {other} #.'),
+            '*': ('Then {name} has # times as many.',),
         }[op]
         teller.tell(*templates, amount=(amount,), name=name, other=other)
-        current = teller.step(op, current, amount, f"{name} has")
-    teller.tell("How many does {name} have?", name=name)
+        current = teller.step(op, current, amount, f'{name} has')
+    teller.tell('How many does {name} have?', name=name)
 
 
 def _tell_compare(teller: _Teller, level: int, people: list[str], item: str) -> None:
     """Each person has more, fewer or times as many as the one before; one of them, or all together, are asked about."""
     owned = [teller.given(10, 199)]
-    teller.tell("{name} has # {item}.", amount=(owned[0],), name=people[0], item=item)
+    teller.tell('{name} has # {item}.', amount=(owned[0],), name=people[0], item=item)
     together = level >= 2 and teller.rng.random() < 0.7
     relations = (1 if level < 4 else 2) if together else min(level, 2)
-    for before, who in zip(people, people[1 : relations + 1]):
+    for before, who in zip(people, people[1 : relations + 1], strict=False):
         op, amount = teller.operation((42, 40, 18))
-        relation = {"+": "# more than", "-": "# fewer than", "*": "# times as many as"}[op]
-        teller.tell(f"{who} has {relation} {before}.", amount=(amount,))
-        owned.append(teller.step(op, owned[-1], amount, f"{who} has"))
+        relation = {'+': '# more than', '-': '# fewer than', '*': '# times as many as'}[op]
+        teller.tell(f'{who} has {relation} {before}.', amount=(amount,))
+        owned.append(teller.step(op, owned[-1], amount, f'{who} has'))
     current, subject = owned[-1], people[relations]
     if together:
-        current, subject = owned[0], "They"
+        current, subject = owned[0], 'They'
         for quantity in owned[1:]:
-            current = teller.step("+", current, quantity, "Together")
+            current = teller.step('+', current, quantity, 'Together')
     # What is left of the level is spent by losing and getting some.
     while len(teller.steps) < level:
         op, amount = teller.operation((50, 50, 0))
-        verb = {"+": "get", "-": "lose"}[op] + ("" if together else "s")
-        teller.tell(f"{subject} {verb} #{' more' if op == '+' else ''}.", amount=(amount,))
-        current = teller.step(op, current, amount, "Together" if together else f"{subject} has")
-    teller.tell("How many do they have?" if together else f"How many does {subject} have?")
+        verb = {'+': 'get', '-': 'lose'}[op] + ('' if together else 's')
+        teller.tell(f'{subject} {verb} #{" more" if op == "+" else ""}.', amount=(amount,))
+        current = teller.step(op, current, amount, 'Together' if together else f'{subject} has')
+    teller.tell('How many do they have?' if together else f'How many does {subject} have?')
 
 
 def _tell(rng: random.Random, level: int) -> Story:
     """One story of `level` steps; its values may be unsound."""
     teller, item, people = _Teller(rng), rng.choice(ITEMS), rng.sample(NAMES, 3)
-    kind = rng.choices(("change", "compare", "bags"), weights=(45, 35, 20))[0]
-    if kind == "compare":
+    kind = rng.choices(('change', 'compare', 'bags'), weights=(45, 35, 20))[0]
+    if kind == 'compare':
         _tell_compare(teller, level, people, item)
         return teller.finish()
-    if kind == "bags":
+    if kind == 'bags':
         bags, size = teller.given(2, 5), teller.given(6, 39)
-        teller.tell("{name} has # bags of # {item}.", amount=(bags, size), name=people[0], item=item)
-        current = teller.step("*", bags, size, f"{people[0]} has")
+        teller.tell('{name} has # bags of # {item}.', amount=(bags, size), name=people[0], item=item)
+        current = teller.step('*', bags, size, f'{people[0]} has')
     else:
         current = teller.given(10, 299)
-        teller.tell("{name} has # {item}.", amount=(current,), name=people[0], item=item)
+        teller.tell('{name} has # {item}.', amount=(current,), name=people[0], item=item)
     _tell_change(teller, level, current, people[0], people[1])
     return teller.finish()
 
@@ -196,8 +199,8 @@ class Style:
 
     Per step, the first four keep it right (`talk` puts a word before the equation); `jump` leaves a step unwritten;
     `recover` writes a wrong result but goes on with the right one; `slip` goes on with the wrong one; `misread` takes a
-    wrong operator. Per solution, `check` undoes the last steps behind the answer and `miscount` gets that wrong. A jump,
-    a recovered slip and a wrong check leave the answer right and the reasoning wrong: false positives in the making.
+    wrong operator. Per solution, `check` undoes the last steps behind the answer and `miscount` gets that wrong. A
+    jump, a recovered slip and a wrong check leave the answer right and the reasoning wrong: false positives to be.
     """
 
     reorder: float = 0.0
@@ -224,26 +227,26 @@ def solve(story: Story, style: Style = GOLD, rng: random.Random | None = None) -
     steps = _reordered(story, rng, style.reorder)
     values: list[int] = list(story.givens)
     sentences: list[str] = []
-    pending = ""  # the expression of a step that is merged into the next line
+    pending = ''  # the expression of a step that is merged into the next line
     for number, step in enumerate(steps):
         last = number == len(steps) - 1
         op = step.op
-        if op in "+-" and rng.random() < style.misread:
-            op = {"+": "-", "-": "+"}[op]
+        if op in '+-' and rng.random() < style.misread:
+            op = {'+': '-', '-': '+'}[op]
         left, right = values[step.left], values[step.right]
         value = OPERATORS[op](left, right)
         if not 1 <= value <= MAX_VALUE:
             op, value = step.op, OPERATORS[step.op](left, right)
         chained = not last and steps[number + 1].left == len(values)
         if pending:
-            expression = f"{pending}{op}{right}"
-        elif op != "-" and rng.random() < style.swap:
-            expression = f"{right}{op}{left}"
+            expression = f'{pending}{op}{right}'
+        elif op != '-' and rng.random() < style.swap:
+            expression = f'{right}{op}{left}'
         else:
-            expression = f"{left}{op}{right}"
-        pending = ""
+            expression = f'{left}{op}{right}'
+        pending = ''
         written = value
-        if chained and steps[number + 1].op in "+-" and rng.random() < style.merge:
+        if chained and steps[number + 1].op in '+-' and rng.random() < style.merge:
             pending = expression
         elif not last and rng.random() < style.jump:
             pass
@@ -252,27 +255,27 @@ def solve(story: Story, style: Style = GOLD, rng: random.Random | None = None) -
                 written = _wrong(value, rng)
             elif rng.random() < style.slip:
                 written = value = _wrong(value, rng)
-            lead = rng.choice(("So ", "Now ", "Then ", f"{step.subject} ")) if rng.random() < style.talk else ""
-            sentences.append(f"{lead}{expression}={written}.")
+            lead = rng.choice(('So ', 'Now ', 'Then ', f'{step.subject} ')) if rng.random() < style.talk else ''
+            sentences.append(f'{lead}{expression}={written}.')
         values.append(value)
-    return " ".join(sentences), values[-1]
+    return ' '.join(sentences), values[-1]
 
 
 def check(story: Story, style: Style, rng: random.Random, answer: int) -> str:
-    """What a solver in `style` writes behind the answer: its last additions and subtractions undone in one go, or ''."""
+    """What a solver in `style` writes behind the answer: its last additions and subtractions undone, or ''."""
     undone = []
     for step in reversed(story.steps):
-        if step.op == "*" or len(undone) == 2 or step.right >= len(story.givens):
+        if step.op == '*' or len(undone) == 2 or step.right >= len(story.givens):
             break
-        undone.append(({"+": "-", "-": "+"}[step.op], story.givens[step.right]))
+        undone.append(({'+': '-', '-': '+'}[step.op], story.givens[step.right]))
     if not undone or rng.random() >= style.check:
-        return ""
+        return ''
     value = answer
     for op, amount in undone:
         value = OPERATORS[op](value, amount)
     if rng.random() < style.miscount:
         value = _wrong(value, rng)
-    return f"Check {answer}{''.join(f'{op}{amount}' for op, amount in undone)}={value}."
+    return f'Check {answer}{"".join(f"{op}{amount}" for op, amount in undone)}={value}.'
 
 
 def _reordered(story: Story, rng: random.Random, probability: float) -> list[Step]:
@@ -281,7 +284,7 @@ def _reordered(story: Story, rng: random.Random, probability: float) -> list[Ste
     for i in range(len(steps) - 1):
         first, second = steps[i], steps[i + 1]
         result = len(story.givens) + i
-        independent = second.left == result and second.right < result and {first.op, second.op} <= {"+", "-"}
+        independent = second.left == result and second.right < result and {first.op, second.op} <= {'+', '-'}
         used_elsewhere = any(result in (s.left, s.right) for s in steps[i + 2 :])
         if independent and not used_elsewhere and rng.random() < probability:
             swapped = steps.copy()

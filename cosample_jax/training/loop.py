@@ -17,6 +17,7 @@ from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import Recipe, init_state, train_step
 
 STATE_INTERVAL_S = 60.0  # how much work a kill may cost
+FINETUNE = Recipe()
 METRICS_EVERY = 10  # steps between two looks at the loss: each look waits for the device
 
 
@@ -30,7 +31,7 @@ class Result(NamedTuple):
     @property
     def best(self) -> dict:
         """The validation of the highest accuracy; of equals, the earliest."""
-        return max(self.history, key=lambda entry: (entry["accuracy"], -entry["step"]))
+        return max(self.history, key=lambda entry: (entry['accuracy'], -entry['step']))
 
 
 def train(
@@ -43,7 +44,7 @@ def train(
     directory,
     validate: Callable[[dict], float] | None = None,
     num_checkpoints: int = 0,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = FINETUNE,
     mesh: Mesh | None = None,
     on_progress: Callable[[int, dict], None] = lambda steps, metrics: None,
     clock: Callable[[], float] = time.monotonic,
@@ -59,7 +60,7 @@ def train(
     """
     checkpoints = RunCheckpoints(directory)
     try:
-        state, told = init_state(params, recipe), {"history": [], "tokens": 0}
+        state, told = init_state(params, recipe), {'history': [], 'tokens': 0}
         if mesh is not None:
             state = jax.device_put(state, sharding.param_shardings(state, mesh))
         resumed = checkpoints.restore_state(state)
@@ -69,31 +70,31 @@ def train(
         begun, reported, saved_at = int(state.step), 0, clock()  # what an earlier attempt did is reported too
         for step in range(begun + 1, steps + 1):
             this = batch(step - 1)
-            told["tokens"] += int(np.count_nonzero(this.segment_ids))
+            told['tokens'] += int(np.count_nonzero(this.segment_ids))
             if mesh is not None:
-                sharding.check_rows(mesh, len(this.tokens), "the packed rows of a batch (finetune.row_multiple)")
+                sharding.check_rows(mesh, len(this.tokens), 'the packed rows of a batch (finetune.row_multiple)')
                 this = sharding.rows_to_global(this, mesh)
             rate = np.float32(learning_rate(step - 1))
             state, metrics = train_step(state, this, rate, config=config, recipe=recipe, mesh=mesh)
             if step in at or step % METRICS_EVERY == 0 or step == steps:
                 metrics = {name: float(value) for name, value in metrics.items()}
-                if not math.isfinite(metrics["loss"] + metrics["grad_norm"]):
+                if not math.isfinite(metrics['loss'] + metrics['grad_norm']):
                     raise UserError(
-                        f"the loss became {metrics['loss']} (gradient norm {metrics['grad_norm']}) by step {step} of "
-                        f"{directory}: lower the learning rate"
+                        f'the loss became {metrics["loss"]} (gradient norm {metrics["grad_norm"]}) by step {step} of '
+                        f'{directory}: lower the learning rate'
                     )
-                on_progress(step - reported, metrics | {"step": step})
+                on_progress(step - reported, metrics | {'step': step})
                 reported = step
             if step in at:
                 accuracy = float(validate(state.params))
                 checkpoints.save_weights(step, state.params, accuracy)
-                told["history"].append({"step": step, "loss": metrics["loss"], "accuracy": accuracy})
+                told['history'].append({'step': step, 'loss': metrics['loss'], 'accuracy': accuracy})
             if clock() - saved_at >= STATE_INTERVAL_S:
                 checkpoints.save_state(step, state, told)
                 saved_at = clock()
     finally:
         checkpoints.close()
-    return Result(state.params, told["history"], told["tokens"])
+    return Result(state.params, told['history'], told['tokens'])
 
 
 def checkpoint_steps(steps: int, count: int) -> list[int]:

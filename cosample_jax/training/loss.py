@@ -19,4 +19,4 @@ def summed_loss(params, config: GemmaConfig, batch) -> tuple[jax.Array, dict[str
     target = jnp.take_along_axis(logits, batch.targets[..., None], axis=-1)[..., 0]
     loss = jnp.sum((top - target) * batch.weights)
     right = jnp.sum((target >= jnp.max(logits, axis=-1)) * batch.weights)
-    return loss, {"tokens": jnp.sum(batch.weights), "right": right}
+    return loss, {'tokens': jnp.sum(batch.weights), 'right': right}

@@ -54,8 +54,10 @@ def pack(examples: Sequence[Example], row_length: int, row_multiple: int) -> Bat
     for index in order:
         need = len(examples[index].tokens) - 1
         if need > row_length:
-            raise UserError(f"an example of {need + 1} tokens does not fit a row: raise config.finetune.row_length "
-                            f"({row_length}) to {need}")
+            raise UserError(
+                f'an example of {need + 1} tokens does not fit a row: raise config.finetune.row_length '
+                f'({row_length}) to {need}'
+            )
         fitting = [row for row in range(len(rows)) if free[row] >= need]
         if fitting:
             row = min(fitting, key=lambda r: free[r])

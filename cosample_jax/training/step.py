@@ -15,9 +15,9 @@ from cosample_jax.training.packing import Batch
 
 
 class Recipe(NamedTuple):
-    """What the compiled step depends on; the learning rate is an argument, so a schedule or a sweep compiles nothing."""
+    """What the compiled step depends on; the learning rate is an argument: a schedule or a sweep compiles nothing."""
 
-    optimizer: str = "adamw"  # or "muon": for training from scratch
+    optimizer: str = 'adamw'  # or "muon": for training from scratch
     weight_decay: float = 0.0
     b2: float = 0.999
     max_grad_norm: float = 1.0
@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
 
 def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """Clipping by the global norm, then AdamW (arXiv 1711.05101) or Muon; updates are for a learning rate of 1."""
-    if recipe.optimizer == "muon":
+    if recipe.optimizer == 'muon':
         update = optax.contrib.muon(
             learning_rate=1.0,
             weight_decay=recipe.weight_decay,
@@ -51,11 +51,11 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
 MUON_ADAM_RATE = 0.25
 # Which axes of a stacked leaf are a matrix's inputs and outputs; the others (layers, keys/values, gates) are a batch.
 _MUON_MATRICES = {
-    "q_einsum": optax.contrib.MuonDimensionNumbers(reduction_axis=2, output_axis=(1, 3)),  # [L, N, D, H]
-    "kv_einsum": optax.contrib.MuonDimensionNumbers(reduction_axis=3, output_axis=(2, 4)),  # [L, 2, K, D, H]
-    "attn_vec_einsum": optax.contrib.MuonDimensionNumbers(reduction_axis=(1, 2), output_axis=3),  # [L, N, H, D]
-    "gating_einsum": optax.contrib.MuonDimensionNumbers(reduction_axis=3, output_axis=2),  # [L, 2, F, D]
-    "linear": optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2),  # [L, F, D]
+    'q_einsum': optax.contrib.MuonDimensionNumbers(reduction_axis=2, output_axis=(1, 3)),  # [L, N, D, H]
+    'kv_einsum': optax.contrib.MuonDimensionNumbers(reduction_axis=3, output_axis=(2, 4)),  # [L, 2, K, D, H]
+    'attn_vec_einsum': optax.contrib.MuonDimensionNumbers(reduction_axis=(1, 2), output_axis=3),  # [L, N, H, D]
+    'gating_einsum': optax.contrib.MuonDimensionNumbers(reduction_axis=3, output_axis=2),  # [L, 2, F, D]
+    'linear': optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2),  # [L, F, D]
 }
 
 
@@ -67,16 +67,22 @@ def _muon_dimensions(params):
     return jax.tree.map_with_path(dimensions, params)
 
 
-@functools.partial(jax.jit, static_argnames=("recipe",))
+@functools.partial(jax.jit, static_argnames=('recipe',))
 def init_state(params, recipe: Recipe) -> TrainState:
     """A state at step 0. It owns copies of `params`, since `train_step` donates its state."""
     params = jax.tree.map(lambda p: jnp.array(p, jnp.float32, copy=True), params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer(recipe).init(params))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "recipe", "mesh"), donate_argnames=("state",))
+@functools.partial(jax.jit, static_argnames=('config', 'recipe', 'mesh'), donate_argnames=('state',))
 def train_step(
-    state: TrainState, batch: Batch, learning_rate, *, config: GemmaConfig, recipe: Recipe, mesh: Mesh | None = None
+    state: TrainState,
+    batch: Batch,
+    learning_rate,
+    *,
+    config: GemmaConfig,
+    recipe: Recipe,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiled once per (model, recipe, batch shape) in a process, whatever run calls it.
 
@@ -86,16 +92,16 @@ def train_step(
 
     def objective(params):
         total, counts = loss_lib.summed_loss(params, config, batch)
-        return total / jnp.maximum(counts["tokens"], 1.0), counts
+        return total / jnp.maximum(counts['tokens'], 1.0), counts
 
     (loss, counts), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
     updates, opt_state = optimizer(recipe).update(grads, state.opt_state, state.params)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
     metrics = {
-        "loss": loss,
-        "accuracy": counts["right"] / jnp.maximum(counts["tokens"], 1.0),
-        "tokens": counts["tokens"],
-        "grad_norm": optax.global_norm(grads),
+        'loss': loss,
+        'accuracy': counts['right'] / jnp.maximum(counts['tokens'], 1.0),
+        'tokens': counts['tokens'],
+        'grad_norm': optax.global_norm(grads),
     }
     state = TrainState(state.step + 1, params, opt_state)
     if mesh is not None:  # what comes out lies as what went in, so the next step is the same program

@@ -4,9 +4,7 @@ from cosample_jax.analysis import outcomes
 
 
 def cell(data, budget='low', seed=0, right=(1, 0, 1, 0), maj=None, **fields):
-    results = {
-        'test': {'pass@1': list(right), 'maj@k': {'4': list(maj or right)}, 'fpr': {'wrong': 1, 'kept': 4}}
-    }
+    results = {'test': {'pass@1': list(right), 'maj@k': {'4': list(maj or right)}, 'fpr': {'wrong': 1, 'kept': 4}}}
     defaults = {
         'trained': True,
         'reason': '',

@@ -14,9 +14,7 @@ def pair():
         mean_tokens=10.0,
         flops_per_token=2.0,
     )
-    strong = Source(
-        'strong', np.array([1, 1]), [[], [Kept(0, 'c', True)]], mean_tokens=20.0, flops_per_token=6.0
-    )
+    strong = Source('strong', np.array([1, 1]), [[], [Kept(0, 'c', True)]], mean_tokens=20.0, flops_per_token=6.0)
     return weak, strong
 
 
@@ -49,10 +47,7 @@ def test_matched_takes_the_false_positives_of_judged_samples_only(pair):
 def test_costs_are_empty_where_size_or_length_is_unknown(pair):
     unknown = Source('x', np.array([1, 1]), [[], []])
     rows = {(row['model'], row['k']): row for row in quality.curves([*pair, unknown])}
-    assert (
-        rows['weak', 2]['flops_measured'] == 2 * 2 * 10
-        and rows['weak', 2]['flops_equal_length'] == 2 * 2 * 15
-    )
+    assert rows['weak', 2]['flops_measured'] == 2 * 2 * 10 and rows['weak', 2]['flops_equal_length'] == 2 * 2 * 15
     assert rows['x', 1]['flops_measured'] == ''
 
 

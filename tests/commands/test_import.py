@@ -10,9 +10,7 @@ from cosample_jax.errors import UserError
 from cosample_jax.records import Problem, Sample
 from cosample_jax.workdir import Workdir
 
-PROBLEMS = [
-    Problem(f'test/{i}', f'What is {i} + 1?', str(i + 1), f'The answer is {i + 1}.') for i in range(20)
-]
+PROBLEMS = [Problem(f'test/{i}', f'What is {i} + 1?', str(i + 1), f'The answer is {i + 1}.') for i in range(20)]
 ROWS = [
     {
         'problem_id': f'test/{i}',
@@ -131,9 +129,7 @@ def test_another_text_for_a_sample_that_is_there(args):
         args,
         [*({**row, 'sample_index': 7 + i} for i, row in enumerate(ROWS[:3])), {**ROWS[3], 'text': 'other'}],
     )
-    with pytest.raises(
-        UserError, match='line 4: sample 1 of test/3 by 175b is in the pool with another text'
-    ):
+    with pytest.raises(UserError, match='line 4: sample 1 of test/3 by 175b is in the pool with another text'):
         import_.main(args)
     assert files(args.workdir) == before
 
@@ -173,9 +169,7 @@ def test_openai_solutions_from_file_to_report(gsm8k_workdir, shared_data, tmp_pa
                     key = (f'test/{index}', model, 0)
                     labels[key] = value['is_correct']
                     rows.append(dict(zip(Sample.KEY, key, strict=True), text=value['solution']))
-    args = SimpleNamespace(
-        config=config, workdir=workdir, input=str(tmp_path / 'in.jsonl'), model='', purpose='test'
-    )
+    args = SimpleNamespace(config=config, workdir=workdir, input=str(tmp_path / 'in.jsonl'), model='', purpose='test')
     write(args, rows)
     import_.main(args)
     counts = stages.execute('grade', config, workdir)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from cosample_jax.gemma import attention
-from cosample_jax.gemma.attention import UNREACHABLE, Part, attend_causal, distances, inverse_wavelengths, rotate
+from cosample_jax.gemma.attention import (
+    UNREACHABLE,
+    Part,
+    attend_causal,
+    distances,
+    inverse_wavelengths,
+    rotate,
+)
 
 attend = jax.jit(attention.attend, static_argnames=('softcap',))
 
@@ -76,9 +83,7 @@ def test_gradients_survive_scores_at_the_bottom_of_the_softcap():
     q, parts = case()
     parts = [part._replace(k=-100.0 * jnp.ones_like(part.k)) for part in parts]
     value, gradients = jax.value_and_grad(
-        lambda v: attend(
-            jnp.abs(q) + 1.0, [p._replace(v=v) for p, v in zip(parts, v, strict=True)], 9, 50.0
-        ).sum()
+        lambda v: attend(jnp.abs(q) + 1.0, [p._replace(v=v) for p, v in zip(parts, v, strict=True)], 9, 50.0).sum()
     )([part.v for part in parts])
     assert np.isfinite(value)
     assert all(np.isfinite(g).all() for g in gradients)
@@ -122,9 +127,7 @@ def test_rotation_keeps_norms_and_leaves_position_zero_alone():
 
 def test_rotated_products_depend_on_distance_only():
     q, k = random(1, 1, 1, H, seed=1), random(1, 1, 1, H, seed=2)
-    products = [
-        float(jnp.sum(turned(q, [[p + 7]], scale=8.0) * turned(k, [[p]], scale=8.0))) for p in (0, 3, 500)
-    ]
+    products = [float(jnp.sum(turned(q, [[p + 7]], scale=8.0) * turned(k, [[p]], scale=8.0))) for p in (0, 3, 500)]
     np.testing.assert_allclose(products, products[0], atol=1e-4)
     assert abs(products[0] - float(jnp.sum(turned(q, [[9]]) * turned(k, [[0]])))) > 1e-3
 

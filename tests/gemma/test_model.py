@@ -65,9 +65,7 @@ def naive(family, ids):
     def rope(x, base, scale):
         angles = np.arange(length)[:, None] / scale * base ** (-2 * np.arange(c.head_dim // 2) / c.head_dim)
         a, b = np.split(x, 2, axis=-1)
-        return np.concatenate(
-            [a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)], -1
-        )
+        return np.concatenate([a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)], -1)
 
     table = p['embedder']['input_embedding']
     x = table[ids] * np.sqrt(c.embed_dim)

@@ -23,7 +23,9 @@ def test_digits_are_pieces_of_their_own_and_text_survives(tokenizer):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert len(tokenizer.encode('157')) == 3
-    assert ids == [i for piece in ('Q: Ann has 157 pens.\nA:', ' 157+28=185. The answer is 185.') for i in tokenizer.encode(piece)]
+    assert ids == [
+        i for piece in ('Q: Ann has 157 pens.\nA:', ' 157+28=185. The answer is 185.') for i in tokenizer.encode(piece)
+    ]
 
 
 def test_a_blank_line_is_one_token_and_so_can_be_a_stop(tokenizer):

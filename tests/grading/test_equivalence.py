@@ -9,18 +9,14 @@ ALL = answers.MARKERS
 
 
 def test_a_verdict_keeps_both_engines():
-    assert equivalence.grade(ALL, '1,000', '... #### 1000.0') == equivalence.Verdict(
-        True, '1000', '####', True, ''
-    )
+    assert equivalence.grade(ALL, '1,000', '... #### 1000.0') == equivalence.Verdict(True, '1000', '####', True, '')
     assert equivalence.grade(ALL, '8', 'The answer is 2^3.') == equivalence.Verdict(
         True, '2^3', 'The answer is', False, 'yes'
     )
     assert equivalence.grade(ALL, '8', 'It is 8') == equivalence.Verdict(False, '', '', False, '')
 
 
-@pytest.mark.parametrize(
-    'answer', ['9', 'Not possible', "10+John's age", '6, 7', 'eight', '-8', '', '8 or 9']
-)
+@pytest.mark.parametrize('answer', ['9', 'Not possible', "10+John's age", '6, 7', 'eight', '-8', '', '8 or 9'])
 def test_the_symbolic_engine_is_not_asked_for_numbers_and_prose(answer, monkeypatch):
     monkeypatch.setattr(equivalence.symbolic, 'shared_pool', lambda: pytest.fail('asked'))
     assert not equivalence.grade(ALL, '8', f'#### {answer}').correct
@@ -59,9 +55,7 @@ def test_openai_labels_are_reproduced(shared_data, capsys):
     assert sum(verdict.marker == '' for verdict in verdicts.values()) == 11
 
 
-@pytest.mark.parametrize(
-    ('size', 'marked', 'correct'), [('2b', 1314, 697), ('9b', 1319, 1153), ('27b', 1319, 1190)]
-)
+@pytest.mark.parametrize(('size', 'marked', 'correct'), [('2b', 1314, 697), ('9b', 1319, 1153), ('27b', 1319, 1190)])
 def test_json_answers_of_gemma(shared_data, size, marked, correct):
     rows = _rows(shared_data / f'zeroeval_gsm_gemma-2-{size}-it.jsonl')
     verdicts = equivalence.grade_many(ALL, {row['id']: (row['gold'], row['output']) for row in rows})

@@ -8,9 +8,7 @@ from cosample_jax.stages import judge as judge_stage
 from cosample_jax.workdir import Workdir
 
 MARKERS = ('The answer is',)
-PROBLEMS = [
-    Problem(f'train/{i}', f'What is {i} + 1?', str(i + 1), f'The answer is {i + 1}.') for i in range(4)
-]
+PROBLEMS = [Problem(f'train/{i}', f'What is {i} + 1?', str(i + 1), f'The answer is {i + 1}.') for i in range(4)]
 TEXTS = [
     'The answer is {}.',
     'It is {}',
@@ -25,9 +23,7 @@ def sample(problem, index, text):
 
 
 def fill(workdir, texts=tuple(TEXTS)):
-    workdir.pool('train', 'weak').append(
-        [sample(p, i, text) for p in PROBLEMS for i, text in enumerate(texts)]
-    )
+    workdir.pool('train', 'weak').append([sample(p, i, text) for p in PROBLEMS for i, text in enumerate(texts)])
 
 
 @pytest.fixture
@@ -50,11 +46,7 @@ def test_counts_of_a_pool(workdir):
     grades = {(g.problem_id, g.sample_index): g for g in workdir.grades('train', 'weak').read()}
     assert len(grades) == 20
     assert grades['train/2', 0].correct and grades['train/2', 0].answer == '3' and grades['train/2', 0].strict
-    assert (
-        grades['train/2', 2].correct
-        and not grades['train/2', 2].strict
-        and grades['train/2', 2].symbolic == 'yes'
-    )
+    assert grades['train/2', 2].correct and not grades['train/2', 2].strict and grades['train/2', 2].symbolic == 'yes'
     assert grades['train/2', 4].symbolic.startswith('ungraded: ')
 
 

@@ -6,15 +6,12 @@ from cosample_jax.report.page import Column, Markup
 
 def test_text_is_escaped_and_markup_is_not():
     assert (
-        page.tag('p', '<script>', Markup('<b>x</b>'), class_='a"b')
-        == '<p class="a&quot;b">&lt;script&gt;<b>x</b></p>'
+        page.tag('p', '<script>', Markup('<b>x</b>'), class_='a"b') == '<p class="a&quot;b">&lt;script&gt;<b>x</b></p>'
     )
 
 
 def test_table_escapes_cells_and_scrolls_in_its_box():
-    html = page.table(
-        'T', '', [Column('a<b', lambda r: r['x'], text=True), Column('y', lambda r: '1')], [{'x': '<i>'}]
-    )
+    html = page.table('T', '', [Column('a<b', lambda r: r['x'], text=True), Column('y', lambda r: '1')], [{'x': '<i>'}])
     assert '<i>' not in html and '&lt;i&gt;' in html and 'a&lt;b' in html and 'class="scroll"' in html
 
 

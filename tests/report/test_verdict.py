@@ -31,8 +31,7 @@ def test_all_won():
     chosen = choices(difference(0.06), difference(0.05, budget='high'))
     assert [c.use for c in chosen] == ['weak', 'weak'] and chosen[0].figure == '+6.0 points'
     assert (
-        verdict.headline(chosen)
-        == 'Use the weak model’s data: it trained the better model in each of 2 comparisons.'
+        verdict.headline(chosen) == 'Use the weak model’s data: it trained the better model in each of 2 comparisons.'
     )
 
 
@@ -55,19 +54,12 @@ def test_an_interval_that_ends_at_zero_is_no_difference():
 
 
 def test_mixed_results_are_told_as_mixed():
-    text = verdict.headline(
-        choices(difference(0.06), difference(-0.06, budget='high'), difference(0, model='weak'))
-    )
-    assert (
-        text.startswith('It depends')
-        and 'won 1 and strong-model data 1, no difference is measurable in 1' in text
-    )
+    text = verdict.headline(choices(difference(0.06), difference(-0.06, budget='high'), difference(0, model='weak')))
+    assert text.startswith('It depends') and 'won 1 and strong-model data 1, no difference is measurable in 1' in text
 
 
 def test_some_won_and_the_rest_unclear():
-    text = verdict.headline(
-        choices(difference(0.06), difference(0, model='weak'), difference(0, model='strong'))
-    )
+    text = verdict.headline(choices(difference(0.06), difference(0, model='weak'), difference(0, model='strong')))
     assert text.endswith('in 1 of 3 comparisons, and in the other 2 no difference is measurable.')
 
 
@@ -76,9 +68,7 @@ def test_one_side_without_survivors():
     chosen = choices(row, reason='0 survivors, not trained')
     assert chosen[0].use == 'weak' and chosen[0].figure == ''
     assert chosen[0].detail == 'strong data: 0 survivors, not trained; the weak data reached 40.0%'
-    assert (
-        verdict.headline(chosen) == 'Only weak-model data could be trained on; there is nothing to compare.'
-    )
+    assert verdict.headline(chosen) == 'Only weak-model data could be trained on; there is nothing to compare.'
 
 
 def test_caution_where_training_does_not_help():
@@ -88,11 +78,7 @@ def test_caution_where_training_does_not_help():
 
 
 def test_points_use_a_true_minus_and_no_negative_zero():
-    assert (
-        verdict.points(-0.0001) == '0.0'
-        and verdict.points(-0.1) == '−10.0'
-        and verdict.points(0.1, False) == '10.0'
-    )
+    assert verdict.points(-0.0001) == '0.0' and verdict.points(-0.1) == '−10.0' and verdict.points(0.1, False) == '10.0'
 
 
 def quality(value, budget='low', matching='compute'):

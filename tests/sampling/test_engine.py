@@ -94,9 +94,7 @@ def test_tokens_are_those_of_a_naive_loop(family, settings):
     done = draw(settings, requests, config=config)
     for request in requests:
         got = done[request.problem_id, request.sample_index]
-        tokens, finish, num_tokens, logprob, sampling_logprob = naive(
-            config, parameters(config), settings, request
-        )
+        tokens, finish, num_tokens, logprob, sampling_logprob = naive(config, parameters(config), settings, request)
         assert (got.tokens, got.finish, got.num_tokens) == (tokens, finish, num_tokens)
         assert got.prompt_tokens == len(request.prompt)
         assert got.logprob == pytest.approx(logprob, abs=1e-4)

@@ -49,16 +49,12 @@ def make_problems(split, count, seed=0):
     return problems
 
 
-def write_pool(
-    workdir, purpose, model, problems, count, able, wrong_reasoning, ways, judge=True, tokens=True, seed=0
-):
+def write_pool(workdir, purpose, model, problems, count, able, wrong_reasoning, ways, judge=True, tokens=True, seed=0):
     """A graded and judged pool; `count` samples of each problem."""
     rng = random.Random(f'{model} {seed}')
     samples, grades, judgments = [], [], []
     for problem in problems:
-        chance = min(
-            0.98, max(0.0, rng.betavariate(1.5, 1.5 * (1 - able) / able) * (1.35 - 0.12 * problem.level))
-        )
+        chance = min(0.98, max(0.0, rng.betavariate(1.5, 1.5 * (1 - able) / able) * (1.35 - 0.12 * problem.level)))
         for index in range(count):
             correct = rng.random() < chance
             answer = problem.answer if correct else str(rng.randint(1, 800))
@@ -70,20 +66,14 @@ def write_pool(
             key = (problem.id, model, index)
             length = 40 + way + rng.randint(0, 30)
             samples.append(
-                records.Sample(
-                    *key, text, [], 'length' if cut else 'stop', -9.0, -8.0, 90, length if tokens else 0
-                )
+                records.Sample(*key, text, [], 'length' if cut else 'stop', -9.0, -8.0, 90, length if tokens else 0)
             )
             grades.append(
-                records.Grade(
-                    *key, correct, '' if cut else answer, '' if cut else 'The answer is', correct, ''
-                )
+                records.Grade(*key, correct, '' if cut else answer, '' if cut else 'The answer is', correct, '')
             )
             if correct and judge:
                 valid = rng.random() >= wrong_reasoning
-                judgments.append(
-                    records.Judgment(*key, 'steps', valid, '' if valid else '2 + 3 = 6 is wrong')
-                )
+                judgments.append(records.Judgment(*key, 'steps', valid, '' if valid else '2 + 3 = 6 is wrong'))
     workdir.pool(purpose, model).append(samples)
     workdir.grades(purpose, model).append(grades)
     workdir.judgments(purpose, model).append(judgments)
@@ -196,10 +186,6 @@ if __name__ == '__main__':
     from cosample_jax.stages import analyze, report
 
     directory, kind = (*sys.argv[1:], '1')[:2]
-    made = (
-        make_import(directory)
-        if kind == 'import'
-        else make_run(directory, make_config(256, range(int(kind))))
-    )
+    made = make_import(directory) if kind == 'import' else make_run(directory, make_config(256, range(int(kind))))
     analyze.run(*made)
     report.run(*made)

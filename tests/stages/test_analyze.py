@@ -58,9 +58,7 @@ def test_costs_are_2pw_measured_and_at_equal_length(analyzed):
     for row in document['curves']:
         per_token = config.budget.flops_per_token[row['model']]
         assert row['flops_measured'] == pytest.approx(row['k'] * per_token * means[row['model']], rel=1e-5)
-        assert row['flops_equal_length'] == pytest.approx(
-            row['k'] * per_token * sum(means.values()) / 2, rel=1e-5
-        )
+        assert row['flops_equal_length'] == pytest.approx(row['k'] * per_token * sum(means.values()) / 2, rel=1e-5)
 
 
 def test_compute_matched_and_number_matched_counts(analyzed):
@@ -114,9 +112,7 @@ def test_imported_models_are_compared_by_number_on_their_common_problems(tmp_pat
 
 def test_a_sample_without_a_grade_is_a_user_error(tmp_path):
     config, workdir = fake_run.make_run(tmp_path, fake_run.make_config(5))
-    workdir.pool('train', 'weak').append(
-        [records.Sample('train/0', 'weak', 999, 'x', [], 'stop', 0.0, 0.0, 1, 1)]
-    )
+    workdir.pool('train', 'weak').append([records.Sample('train/0', 'weak', 999, 'x', [], 'stop', 0.0, 0.0, 1, 1)])
     with pytest.raises(UserError, match=r'without a grade \(train/0, sample 999\).*`cosample grade`'):
         analyze.run(config, workdir)
 

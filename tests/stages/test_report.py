@@ -80,9 +80,7 @@ def test_texts_of_models_are_escaped(full):
 def test_seconds_are_on_the_page_and_in_no_table(full):
     workdir, _, html = full
     assert 'predicted, s' in html and '171.0' in html
-    headers = {
-        path.name: path.read_text().split('\n')[0] for path in workdir.path('report', 'tables').glob('*.csv')
-    }
+    headers = {path.name: path.read_text().split('\n')[0] for path in workdir.path('report', 'tables').glob('*.csv')}
     assert headers and not any('second' in line for line in headers.values())
 
 
@@ -124,9 +122,7 @@ def test_a_source_that_solves_nothing(tmp_path):
     fake_run.write_pool(workdir, 'train', 'weak', problems, 30, 0.3, 0.2, 8)
     fake_run.write_pool(workdir, 'train', 'strong', problems, 10, 0.5, 0.2, 8)
     store = workdir.grades('train', 'strong')
-    wrong = [
-        records.Grade(g.problem_id, g.model, g.sample_index, False, '1', '', False, '') for g in store.read()
-    ]
+    wrong = [records.Grade(g.problem_id, g.model, g.sample_index, False, '1', '', False, '') for g in store.read()]
     for path in store.directory.iterdir():
         path.unlink()
     store.append(wrong)

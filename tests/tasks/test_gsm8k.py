@@ -55,9 +55,7 @@ def test_a_problem(shared_data):
     assert shot.id == 'train/1' and shot.question.startswith('Weng earns $12 an hour')
     assert shot.answer == '10'
     assert shot.solution == (
-        'Weng earns 12/60 = $0.2 per minute.\n'
-        'Working 50 minutes, she earned 0.2 x 50 = $10.\n'
-        'The answer is 10.'
+        'Weng earns 12/60 = $0.2 per minute.\nWorking 50 minutes, she earned 0.2 x 50 = $10.\nThe answer is 10.'
     )
 
 
@@ -124,9 +122,7 @@ def test_local_files_are_recognised_and_checked(shared_data, tmp_path):
     lines = (shared_data / 'gsm8k_train.jsonl').read_text(encoding='utf-8').split('\n')
     train = tmp_path / 'gsm8k_train.jsonl'
     # The same rows in another spelling of JSON are the same data.
-    train.write_text(
-        '\n'.join(json.dumps(json.loads(line), ensure_ascii=False) for line in lines if line) + '\n'
-    )
+    train.write_text('\n'.join(json.dumps(json.loads(line), ensure_ascii=False) for line in lines if line) + '\n')
     assert gsm8k.find_files(str(tmp_path)) == {'train': train, 'test': tmp_path / 'test.jsonl'}
 
     train.write_text('\n'.join(lines[:-2]) + '\n')
@@ -175,7 +171,5 @@ def test_no_network_is_one_line_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
     source = dataclasses.replace(gsm8k.SOURCES['test'], url='http://127.0.0.1:9/test.jsonl')
     monkeypatch.setitem(gsm8k.SOURCES, 'test', source)
-    with pytest.raises(
-        UserError, match='cannot be downloaded .*Connection refused.* set config.task.manual_dir'
-    ):
+    with pytest.raises(UserError, match='cannot be downloaded .*Connection refused.* set config.task.manual_dir'):
         gsm8k.load()

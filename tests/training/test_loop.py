@@ -98,7 +98,7 @@ def test_the_step_compiles_once_for_all_learning_rates_and_runs(params):
     before = train_step._cache_size()
     for rate in (1e-3, 1e-4):
         state = init_state(params, Recipe(b2=0.9))
-        for step in range(2):
+        for _step in range(2):
             state, _ = train_step(state, batch(0), np.float32(rate), config=CONFIG, recipe=Recipe(b2=0.9))
     assert train_step._cache_size() == before + 1
 

@@ -61,9 +61,12 @@ def test_a_stream_fills_rows_and_leaves_the_overlong_out():
     fill = np.mean([np.mean(batch.segment_ids > 0) for batch in batches])
     assert fill > 0.7
     found = [example for batch in batches for example in unpack(batch)]
-    assert sorted(found)[:50] == sorted(
-        (list(e.tokens[:-1]), list(e.tokens[1:]), [float(x) for x in e.learn[1:]]) for e in examples[: len(found)]
-    )[:50]
+    assert (
+        sorted(found)[:50]
+        == sorted(
+            (list(e.tokens[:-1]), list(e.tokens[1:]), [float(x) for x in e.learn[1:]]) for e in examples[: len(found)]
+        )[:50]
+    )
 
 
 class Letters:
