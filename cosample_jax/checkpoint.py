@@ -13,7 +13,12 @@ from etils import epath
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
-from cosample_jax.records import read_json, write_json
+from cosample_jax.records import is_remote, read_json, write_json
+
+
+def _absolute(path) -> epath.Path:
+    """Orbax takes no relative paths; a gs:// one is absolute."""
+    return epath.Path(path) if is_remote(path) else epath.Path(path).absolute()
 
 
 def abstract_params(config: GemmaConfig):
@@ -42,7 +47,7 @@ def _name(path) -> str:
 
 def save_weights(directory, params, lineage: dict[str, Any]) -> None:
     """Writes `params` to ``directory/weights`` and `lineage` beside it, last; weights that are already there stay."""
-    directory = epath.Path(directory)
+    directory = _absolute(directory)
     if not has_weights(directory):
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(directory / 'weights', params, force=True)
@@ -55,7 +60,7 @@ def has_weights(directory) -> bool:
 
 def load_weights(directory, config: GemmaConfig):
     """The parameters that :func:`save_weights` wrote. Raises UserError when they are not there or not `config`'s."""
-    directory = epath.Path(directory)
+    directory = _absolute(directory)
     if not has_weights(directory):
         raise UserError(
             f'no weights in {directory}: run `cosample prepare` and `cosample pretrain` first, or, '
@@ -84,7 +89,7 @@ class RunCheckpoints:
     """
 
     def __init__(self, directory):
-        directory = epath.Path(directory)
+        directory = _absolute(directory)
         self._state = ocp.CheckpointManager(
             directory / 'state',
             options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),

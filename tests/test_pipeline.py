@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ def finished(tmp_path_factory, repository):
     """A workdir in which `cosample run` has ended."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository)
-        root = tmp_path_factory.mktemp('run') / 'wd'
+        # Relative, as people type it: Orbax alone would refuse that.
+        root = os.path.relpath(tmp_path_factory.mktemp('run') / 'wd')
         assert cli.main(['run', CONFIG, *SMALLER, f'--workdir={root}']) == 0
-        yield Workdir(root)
+        yield Workdir(Path(root).absolute())
 
 
 def tables(workdir):
