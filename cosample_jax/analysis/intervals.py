@@ -78,7 +78,8 @@ def _problem_weights(problems, rows, seed, chunk):
 
 def quantiles(draws: np.ndarray, level: float = LEVEL) -> np.ndarray:
     """The percentile interval of each column: [draws, columns] -> [2, columns]."""
-    return np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    # Rounded far below any count's resolution: an end that is zero must not come out as 1e-18 and be read as above it.
+    return np.round(np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=0), 12)
 
 
 def mean_interval(values, draws: int = DRAWS, seed: int = 0) -> np.ndarray:

@@ -123,3 +123,10 @@ def test_share_interval_is_not_certain_where_all_problems_agree():
     bounds = intervals.share_interval(values)
     assert tuple(bounds[:, 0]) == intervals.wilson(0, 20) and tuple(bounds[:, 1]) == intervals.wilson(20, 20)
     np.testing.assert_array_equal(bounds[:, 2:], intervals.mean_interval(values)[:, 2:])
+
+
+def test_an_end_at_zero_is_zero_and_not_a_rounding_error_above_it():
+    # Means of resampled +-0.1 that are zero on paper come out as 1e-18 in floating point.
+    draws = np.array([[0.1 + 0.2 - 0.3], [0.1 + 0.2 - 0.3]])
+    assert draws[0, 0] > 0
+    assert not (intervals.quantiles(draws) > 0).any()
