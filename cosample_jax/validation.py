@@ -5,8 +5,8 @@ from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading import equivalence
 from cosample_jax.records import Problem
-from cosample_jax.sampling.engine import Engine, Request, SamplingSettings
-from cosample_jax.tasks import prompts
+from cosample_jax.sampling import asking
+from cosample_jax.sampling.engine import Engine
 
 
 class Validation:
@@ -17,16 +17,8 @@ class Validation:
         self._markers = tasks.get(config.task.name).MARKERS
         self._tokenizer = tokenizer
         self._mesh = sharding.run_mesh(config)
-        self._requests = [Request(p.id, 0, tokenizer.encode(prompts.zero_shot(p.question), bos=True)) for p in problems]
-        self._settings = SamplingSettings(
-            seed=config.seed,
-            purpose='validation',
-            temperature=0.0,
-            top_k=0,
-            max_new_tokens=config.sampling.max_new_tokens,
-            slots=config.sampling.slots,
-            stop_ids=(tokenizer.eos, tokenizer.piece_id(prompts.STOP)),
-        )
+        self._requests = asking.requests(tokenizer, problems, shots=(), count=lambda _: 1)
+        self._settings = asking.settings(config, tokenizer, 'validation', greedy=True)
 
     def accuracy(self, params, variant: GemmaConfig) -> float:
         """Share of the problems whose greedy solution has the right final answer."""

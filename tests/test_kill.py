@@ -55,7 +55,7 @@ def test_killed_in_every_stage_the_tables_are_the_same(tmp_path, repository, see
         )
         while first_undone(cut) == due and not (cut / 'started' / f'{due}.json').exists() and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 4.0))
+        time.sleep(rng.uniform(0.0, 10.0))
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             killed.append(first_undone(cut))

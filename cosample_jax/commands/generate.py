@@ -12,7 +12,8 @@ from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading import equivalence
 from cosample_jax.records import Problem, read_json
-from cosample_jax.sampling.engine import Engine, Request, SamplingSettings
+from cosample_jax.sampling import asking
+from cosample_jax.sampling.engine import Engine
 from cosample_jax.tasks import prompts
 
 
@@ -26,17 +27,8 @@ def main(args) -> None:
     problem = _problem(workdir, args.problem) if args.problem else Problem('prompt', args.prompt, '', '')
     variant, params, shots = _model(args.model, config, workdir)
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    tokens = tokenizer.encode(prompts.few_shot(shots, problem.question), bos=True)
-    requests = [Request(problem.id, index, tokens) for index in range(count)]
-    settings = SamplingSettings(
-        seed=config.seed,
-        purpose='generate',
-        temperature=config.sampling.temperature if count > 1 else 0.0,
-        top_k=config.sampling.top_k if count > 1 else 0,
-        max_new_tokens=config.sampling.max_new_tokens,
-        slots=min(count, config.sampling.slots),
-        stop_ids=(tokenizer.eos, tokenizer.piece_id(prompts.STOP)),
-    )
+    requests = asking.requests(tokenizer, [problem], shots, lambda _: count)
+    settings = asking.settings(config, tokenizer, 'generate', greedy=count == 1)
     print(prompts.zero_shot(problem.question))
     finished = Engine(params, variant, settings, requests).sample(requests)
     for done in sorted(finished, key=lambda f: f.sample_index):

@@ -13,9 +13,9 @@ from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading.pool import grade_pool, judge_pool
 from cosample_jax.records import Grade, Problem, read_json, write_json
-from cosample_jax.sampling.engine import Engine, Request, SamplingSettings
+from cosample_jax.sampling import asking
+from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.pool import fill_pool
-from cosample_jax.tasks import prompts
 
 
 class Subject(NamedTuple):
@@ -88,7 +88,7 @@ class _Evaluation:
         results = {}
         for split, problems in splits.items():
             purpose = f'{split}-greedy'
-            tokens = self._sample(purpose, problems, 1, temperature=0.0)
+            tokens = self._sample(purpose, problems, 1, greedy=True)
             grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
             correct = {g.problem_id: int(g.correct) for g in self.workdir.grades(purpose, self.cell).read()}
             results[split] = {
@@ -105,7 +105,7 @@ class _Evaluation:
 
     def _majority(self, problems: list[Problem]) -> dict:
         purpose, count = 'test-maj', self.config.evaluate.maj_samples
-        self._sample(purpose, problems, count, temperature=self.config.sampling.temperature)
+        self._sample(purpose, problems, count, greedy=False)
         grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
         drawn: dict[str, list] = {p.id: [] for p in problems}
         for grade in self.workdir.grades(purpose, self.cell).read():
@@ -114,24 +114,10 @@ class _Evaluation:
         right = {str(k): [_majority_is_right(drawn[p.id], k) for p in problems] for k in sizes}
         return {'maj_problem_ids': [p.id for p in problems], 'maj@k': right}
 
-    def _sample(self, purpose: str, problems: list[Problem], count: int, temperature: float) -> int:
+    def _sample(self, purpose: str, problems: list[Problem], count: int, greedy: bool) -> int:
         """Fills the pool of this model for `purpose` and returns its generated tokens."""
-        requests = [
-            Request(problem.id, index, tokens)
-            for problem in problems
-            for tokens in [self.tokenizer.encode(prompts.few_shot(self.shots, problem.question), bos=True)]
-            for index in range(count)
-        ]
-        sampling = self.config.sampling
-        settings = SamplingSettings(
-            seed=self.config.seed,
-            purpose=purpose.split('-')[0],
-            temperature=temperature,
-            top_k=sampling.top_k if temperature else 0,
-            max_new_tokens=sampling.max_new_tokens,
-            slots=sampling.slots,
-            stop_ids=(self.tokenizer.eos, self.tokenizer.piece_id(prompts.STOP)),
-        )
+        requests = asking.requests(self.tokenizer, problems, self.shots, lambda _: count)
+        settings = asking.settings(self.config, self.tokenizer, purpose.split('-')[0], greedy)
         engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
         store = self.workdir.pool(purpose, self.cell)
         fill_pool(store, engine, requests, tokenizer=self.tokenizer, model=self.cell)

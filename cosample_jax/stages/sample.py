@@ -3,12 +3,14 @@
 The low budget is a prefix of the same pool, so it costs nothing more.
 """
 
+import functools
+
 from cosample_jax import cells, checkpoint, progress, sharding
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
-from cosample_jax.sampling.engine import Engine, Request, SamplingSettings
+from cosample_jax.sampling import asking
+from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.pool import fill_pool
-from cosample_jax.tasks import prompts
 
 
 def run(config, workdir) -> dict:
@@ -18,21 +20,13 @@ def run(config, workdir) -> dict:
     counters = {}
     for source in config.roles.sources:
         variant = gemma_config.variant(config.models[source].variant)
-        requests = [
-            Request(problem.id, index, tokens)
-            for problem in problems
-            for tokens in [tokenizer.encode(prompts.few_shot(shots, problem.question), bos=True)]
-            for index in range(cells.sample_count(config, source, 'high', problem.id))
-        ]
-        settings = SamplingSettings(
-            seed=config.seed,
-            purpose='train',
-            temperature=config.sampling.temperature,
-            top_k=config.sampling.top_k,
-            max_new_tokens=config.sampling.max_new_tokens,
-            slots=config.sampling.slots,
-            stop_ids=(tokenizer.eos, tokenizer.piece_id(prompts.STOP)),
+        requests = asking.requests(
+            tokenizer,
+            problems,
+            shots,
+            count=functools.partial(cells.sample_count, config, source, 'high'),
         )
+        settings = asking.settings(config, tokenizer, 'train')
         engine = Engine(
             checkpoint.load_weights(workdir.model_dir(source), variant),
             variant,
