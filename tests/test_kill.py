@@ -1,6 +1,7 @@
 """kill -9 in every stage, then the same command again: the tables are those of a run that was left in peace."""
 
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -19,7 +20,8 @@ COMMAND = [
 ]
 
 
-KILLS = 14
+# Stages that take long enough to be met; each is killed soon after its start, and later.
+TARGETS = ('prepare', 'sample', 'finetune', 'evaluate', 'report')
 
 
 def tables(root: Path) -> dict[str, str]:
@@ -47,21 +49,21 @@ def test_killed_in_every_stage_the_tables_are_the_same(tmp_path, repository, see
     whole, cut = tmp_path / 'whole', tmp_path / 'cut'
     subprocess.run([*COMMAND, f'--workdir={whole}'], cwd=repository, check=True, capture_output=True)
     killed = []
-    for _ in range(KILLS):
+    for target, patience in itertools.product(TARGETS, (0.5, 3.0)):
         before = parts(cut)
-        due = first_undone(cut)
         process = subprocess.Popen(
             [*COMMAND, f'--workdir={cut}'], cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        while first_undone(cut) == due and not (cut / 'started' / f'{due}.json').exists() and process.poll() is None:
+        started, done = cut / 'started' / f'{target}.json', cut / 'done' / f'{target}.json'
+        while not (started.exists() or done.exists() or process.poll() is not None):
             time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 10.0))
+        time.sleep(rng.uniform(0.0, patience))
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             killed.append(first_undone(cut))
-        process.wait()
+        assert process.wait() in (0, -signal.SIGKILL)
         assert before.items() <= parts(cut).items()  # committed work is neither lost nor done again
     subprocess.run([*COMMAND, f'--workdir={cut}'], cwd=repository, check=True, capture_output=True)
     print('killed in', killed)
-    assert {'sample', 'finetune', 'evaluate'} <= set(killed) and len(killed) >= 8
+    assert {'sample', 'finetune', 'evaluate'} <= set(killed) and len(killed) >= 7
     assert tables(cut) == tables(whole)
