@@ -8,8 +8,8 @@ are sampled with 2 shots, and the student is fine-tuned at the low budget.
 
 Cost on 2 busy CPU cores: 10 min 38 s, 1.4 GiB (pretraining 528 s, fine-tuning 59 s, sampling 27 s).
 Result: 10 of the strong model's 800 and 29 of the weak one's 2,400 samples are right; the student's low-budget cells
-keep 5 and 6 solutions and reach 1 and 2 of 100 test problems, gold data 0. Scores are near the floor, as they must be at
-this size. A source that solves nothing is a result too ("0 survivors, not trained").
+keep 5 and 6 solutions and reach 1 and 2 of 100 test problems, gold data 0. Scores are near the floor, as they must be
+at this size. A source that solves nothing is a result too ("0 survivors, not trained").
 """
 
 from cosample_jax import config as config_lib
