@@ -9,7 +9,8 @@ from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.training import loop, packing
 from cosample_jax.training.step import Recipe
 
-# On the tiny models Muon needs about two thirds of AdamW's steps to the same loss.
+# Tried on tiny_weak with 2,560 tokens a step: batch loss after 500 steps 0.94 with Muon (2e-2), 1.01 with AdamW (1e-2);
+# one run each.
 RECIPE = Recipe('muon', weight_decay=0.01, b2=0.99)
 
 
