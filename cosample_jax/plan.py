@@ -19,21 +19,19 @@ from cosample_jax import config as config_lib
 REFERENCE_FLOPS = 2.65e11
 TRAIN = {'compile_s': 6.0, 'token_s': 7e-6, 'flops': 3.4e10}
 DECODE = {'compile_s': 2.5, 'token_s': 1.3e-5, 'flops': 1.0e10}
-# A sampled solution against the gold one, in tokens: sampled ones are rarely longer.
-LENGTH_RATIO = 1.0
 ORDER = ('prepare', 'pretrain', 'sample', 'grade', 'judge', 'analyze', 'finetune', 'evaluate', 'report')
 FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report': 4.5}
 
 
 def predict(config) -> dict:
-    """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "speed": ...}`` for a finalized configuration.
+    """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ...}`` of a finalized config.
 
     Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training.
     """
     speed = _matmul_flops() / REFERENCE_FLOPS
     splits = tasks.get(config.task.name).build(config)
     count = _token_counter(config)
-    solution = float(np.mean([count(p.solution) for p in splits['train']])) * LENGTH_RATIO
+    solution = float(np.mean([count(p.solution) for p in splits['train']]))
     question = float(np.mean([count(p.question) for p in splits['train']]))
     params = {name: config_lib.num_params(config, name) for name in config.models}
     stages = {name: {'seconds': FIXED_S.get(name, 0.0) / speed} for name in ORDER}
