@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts: tokens, FLOPs and predicted seconds of every stage. No JAX here.
+"""What a run will cost, before it starts: tokens, FLOPs and predicted seconds of every stage.
 
 Tokens are counted from the configuration and from the task's own gold solutions. Seconds are a model, not a promise:
 

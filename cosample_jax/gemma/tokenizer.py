@@ -40,9 +40,6 @@ class Tokenizer:
     def encode(self, text: str, bos: bool = False) -> list[int]:
         return [BOS] * bos + self._sp.encode(text)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._sp.encode(list(texts))
-
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; control tokens have none. Leading spaces are kept."""
         return self._sp.decode([int(i) for i in ids])

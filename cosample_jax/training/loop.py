@@ -76,7 +76,9 @@ def train(
                 this = sharding.rows_to_global(this, mesh)
             rate = np.float32(learning_rate(step - 1))
             state, metrics = train_step(state, this, rate, config=config, recipe=recipe, mesh=mesh)
-            if step in at or step % METRICS_EVERY == 0 or step == steps:
+            due = clock() - saved_at >= STATE_INTERVAL_S
+            looked = step in at or step % METRICS_EVERY == 0 or step == steps
+            if looked:
                 metrics = {name: float(value) for name, value in metrics.items()}
                 if not math.isfinite(metrics['loss'] + metrics['grad_norm']):
                     raise UserError(
@@ -89,7 +91,7 @@ def train(
                 accuracy = float(validate(state.params))
                 checkpoints.save_weights(step, state.params, accuracy)
                 told['history'].append({'step': step, 'loss': metrics['loss'], 'accuracy': accuracy})
-            if clock() - saved_at >= STATE_INTERVAL_S:
+            if due and looked:  # only what was seen to be finite: a saved NaN would be resumed from for ever
                 checkpoints.save_state(step, state, told)
                 saved_at = clock()
     finally:

@@ -169,6 +169,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(params, tmp_
         run(params, tmp_path, batch=exploding)
 
 
+def test_a_state_that_is_not_finite_is_never_saved(params, tmp_path, monkeypatch):
+    """The loss is looked at every few steps only; a state saved between two looks could be one of NaNs."""
+    monkeypatch.setattr(loop, 'STATE_INTERVAL_S', 1.0)
+
+    def exploding(step):
+        made = batch(step)
+        return made._replace(weights=made.weights * (np.nan if step == 3 else 1))
+
+    with pytest.raises(UserError, match='by step 6'):
+        run(params, tmp_path, batch=exploding, clock=iter(range(10**6)).__next__)
+    checkpoints = RunCheckpoints(tmp_path)
+    state, _ = checkpoints.restore_state(init_state(params, loop.FINETUNE))
+    checkpoints.close()
+    assert state.step == 3 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
 def test_checkpoints_are_evenly_spaced_and_the_last_is_the_end():
     assert loop.checkpoint_steps(40, 10) == [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
     assert loop.checkpoint_steps(15, 4)[-1] == 15
