@@ -45,7 +45,7 @@ def run(config, workdir) -> dict:
     write_json(workdir.path('evaluate', 'results.json'), {'cells': rows})
     return {
         'models': len(rows),
-        'tokens': sum(r.get('tokens', 0) for row in rows for r in row['results'].values()),
+        'tokens': sum(r['tokens'] + r.get('maj_tokens', 0) for row in rows for r in row['results'].values()),
     }
 
 
@@ -105,14 +105,14 @@ class _Evaluation:
 
     def _majority(self, problems: list[Problem]) -> dict:
         purpose, count = 'test-maj', self.config.evaluate.maj_samples
-        self._sample(purpose, problems, count, greedy=False)
+        tokens = self._sample(purpose, problems, count, greedy=False)
         grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
         drawn: dict[str, list] = {p.id: [] for p in problems}
         for grade in self.workdir.grades(purpose, self.cell).read():
             drawn[grade.problem_id].append(grade)
         sizes = [k for k in (1, 4, 8, 16) if k <= count]
         right = {str(k): [_majority_is_right(drawn[p.id], k) for p in problems] for k in sizes}
-        return {'maj_problem_ids': [p.id for p in problems], 'maj@k': right}
+        return {'maj_problem_ids': [p.id for p in problems], 'maj@k': right, 'maj_tokens': tokens}
 
     def _sample(self, purpose: str, problems: list[Problem], count: int, greedy: bool) -> int:
         """Fills the pool of this model for `purpose` and returns its generated tokens."""
