@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cosample_jax.checkpoint import abstract_params
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import GemmaConfig, variant
+from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import Recipe, TrainState, optimizer, train_step
 
