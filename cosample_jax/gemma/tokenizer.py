@@ -110,15 +110,15 @@ class Tokenizer:
 
     def check(self, variant: GemmaConfig, who: str) -> None:
         """UserError unless this is a tokenizer of `variant`, which the message calls `who` (variant.name)."""
-        needed = vocabulary(variant)
-        if self.vocabulary.turns != needed.turns or self.vocab_size not in needed.sizes:
+        wanted = vocabulary(variant)
+        if self.vocabulary.turns != wanted.turns or self.vocab_size not in wanted.sizes:
             found = dataclasses.replace(self.vocabulary, sizes=(self.vocab_size,))
             fix = (
                 'choose a variant made for this tokenizer, or leave config.tokenizer empty'
-                if needed.name == OWN.name
+                if wanted.name == OWN.name
                 else 'set config.tokenizer to the tokenizer.model that comes with its weights'
             )
-            raise UserError(f'{who} ({variant.name}) needs {needed}, and {self.path} is {found}: {fix}')
+            raise UserError(f'{who} ({variant.name}) needs {wanted}, and {self.path} is {found}: {fix}')
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
         return [BOS] * bos + self._sp.encode(text)
@@ -147,39 +147,48 @@ class Tokenizer:
         return (*self.vocabulary.ends, *ids)
 
 
+def needed(config) -> Vocabulary:
+    """The one vocabulary of a run.
+
+    Raises UserError when its models need different ones (a run has one tokenizer), when they need an official one and
+    `config.tokenizer` names none, or when it names one and shipped weights are to be used.
+    """
+    variants = {name: gemma_config.variant(entry.variant) for name, entry in config.models.items()}
+    first, *others = variants
+    wanted = vocabulary(variants[first])
+    for name in others:
+        if vocabulary(variants[name]) != wanted:
+            raise UserError(
+                f'config.models.{first} ({variants[first].name}) needs {wanted} but config.models.{name} '
+                f'({variants[name].name}) needs {vocabulary(variants[name])}: a run has one tokenizer, so choose '
+                'variants that share one (Gemma 1 and 2 do) or give each family a run of its own'
+            )
+    if not config.tokenizer and wanted.name != OWN.name:
+        raise UserError(
+            f'config.tokenizer is empty, and config.models.{first} ({variants[first].name}) needs {wanted}: set it to '
+            'the tokenizer.model that comes with the weights; `cosample doctor` with this configuration says how to '
+            'get both'
+        )
+    shipped = [name for name, entry in config.models.items() if entry.init == 'package']
+    if config.tokenizer and shipped:
+        raise UserError(
+            f"config.tokenizer is {config.tokenizer}, but config.models.{shipped[0]}.init is 'package': shipped "
+            'weights go with the shipped tokenizer, so leave config.tokenizer empty'
+        )
+    return wanted
+
+
 def given(config) -> Tokenizer | None:
     """The tokenizer that `config.tokenizer` names, right for every model of the run; None when one is to be made.
 
-    Reads files, changes nothing. Raises UserError when the models need different ones (a run has one), when the named
-    one is missing or wrong, or when none is named and the models need an official one.
+    Reads files, changes nothing. Raises UserError as :func:`needed` does, and when the named one is missing or wrong.
     """
-    variants = {name: gemma_config.variant(entry.variant) for name, entry in config.models.items()}
-    needed = {name: vocabulary(variant) for name, variant in variants.items()}
-    first = next(iter(needed))
-    for name, other in needed.items():
-        if other != needed[first]:
-            raise UserError(
-                f'config.models.{first} ({variants[first].name}) needs {needed[first]} but config.models.{name} '
-                f'({variants[name].name}) needs {other}: a run has one tokenizer, so choose variants that share one '
-                '(Gemma 1 and 2 do) or give each family a run of its own'
-            )
+    needed(config)
     if not config.tokenizer:
-        if needed[first].name != OWN.name:
-            raise UserError(
-                f'config.tokenizer is empty, and config.models.{first} ({variants[first].name}) needs '
-                f'{needed[first]}: set it to the tokenizer.model that comes with the weights; `cosample doctor` '
-                'with this configuration says how to get both'
-            )
         return None
-    for name, entry in config.models.items():
-        if entry.init == 'package':
-            raise UserError(
-                f"config.tokenizer is {config.tokenizer}, but config.models.{name}.init is 'package': shipped weights "
-                'go with the shipped tokenizer, so leave config.tokenizer empty'
-            )
     tokenizer = Tokenizer(config.tokenizer)
-    for name, variant in variants.items():
-        tokenizer.check(variant, f'config.models.{name}')
+    for name, entry in config.models.items():
+        tokenizer.check(gemma_config.variant(entry.variant), f'config.models.{name}')
     return tokenizer
 
 
