@@ -219,7 +219,7 @@ def _disk(config, workdir) -> Check:
     # float32: base weights once; of each fine-tuning run the best weights and the last state (weights, two moments).
     base = sum(4 * params[name] for name in params if not workdir.model_dir(name).exists())
     runs = [16 * params[c.model] for c in cells.grid(config) for _ in config.finetune.learning_rate[c.model]]
-    detail += f', up to {(base + sum(runs)) / 1e9:,.1f} GB of checkpoints'
+    detail += f', up to {max(0.1, (base + sum(runs)) / 1e9):,.1f} GB of checkpoints'
     if free < base + max(runs):
         return Check('disk', FAIL, detail, todo)
     return Check('disk', OK if free > max(SPARE_BYTES, base + sum(runs)) else WARN, detail)
