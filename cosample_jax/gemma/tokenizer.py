@@ -51,8 +51,8 @@ class Vocabulary:
 
 
 GEMMA_1_2 = Vocabulary('the tokenizer of Gemma 1 and 2', (256_000,), (106, 107))
-# transformers adds <image_soft_token> as id 262,144, for which a text model has no row. A file saved with it is the same
-# tokenizer: no text becomes that piece but its own name, and the engine refuses a prompt that has it.
+# transformers adds <image_soft_token> as id 262,144, for which a text model has no row. A file saved with it is the
+# same tokenizer: no text becomes that piece but its own name, and the engine refuses a prompt that has it.
 GEMMA_3 = Vocabulary('the tokenizer of Gemma 3', (262_144, 262_145), (105, 106))
 OWN = Vocabulary('a tokenizer of this package', (), (4, 5))  # as `train` makes them, of any size
 
