@@ -63,6 +63,8 @@ NO_JAX = (
     'cells',
     'gemma.config',
     'gemma.tokenizer',
+    'gemma.sources',
+    'gemma.formats',
     'tasks',
     'grading',
     'analysis',
