@@ -106,8 +106,9 @@ class RunCheckpoints:
     def best_step(self) -> int | None:
         return self._weights.best_step()
 
-    def load_best(self, config: GemmaConfig):
-        return self._weights.restore(self.best_step(), args=ocp.args.StandardRestore(weights.abstract_params(config)))
+    def load_best(self, config: GemmaConfig, dtype=jnp.float32):
+        wanted = weights.abstract_params(config, dtype)
+        return self._weights.restore(self.best_step(), args=ocp.args.StandardRestore(wanted))
 
     def close(self) -> None:
         self._state.close()

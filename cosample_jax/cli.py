@@ -89,6 +89,19 @@ VERBS = {
         config=False,
         workdir='',
     ),
+    'convert': Verb(
+        'turn a checkpoint into another format: ours, Hugging Face, or the official one',
+        'cosample_jax.commands.convert',
+        (
+            ('variant', Flag('the model, e.g. gemma2_9b', required=True)),
+            ('from', Flag('checkpoint to read, of any format, or a fine-tuned cell of a run', required=True)),
+            ('to', Flag('directory to write', required=True)),
+            ('format', Flag('cosample, huggingface or official; cosample unless given')),
+            ('dtype', Flag('bfloat16 or float32; as stored unless given')),
+        ),
+        config=False,
+        workdir='',
+    ),
     'generate': Verb(
         'print solutions of a model of the run to a problem or a prompt',
         'cosample_jax.commands.generate',

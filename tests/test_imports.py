@@ -64,7 +64,6 @@ NO_JAX = (
     'gemma.config',
     'gemma.tokenizer',
     'gemma.sources',
-    'gemma.formats',
     'tasks',
     'grading',
     'analysis',

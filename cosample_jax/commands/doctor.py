@@ -26,7 +26,7 @@ from typing import NamedTuple
 from cosample_jax import cells, tasks
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
-from cosample_jax.gemma import formats, sources
+from cosample_jax.gemma import sources
 from cosample_jax.gemma import tokenizer as tokenizer_lib
 from cosample_jax.records import is_remote
 from cosample_jax.workdir import Workdir
@@ -279,7 +279,7 @@ def _model(who: str, name: str, entry, workdir: Workdir) -> Check:
     variant = gemma_config.variant(entry.variant)
     try:
         if not is_remote(workdir.root) and workdir.model_dir(name).exists():
-            found = formats.describe(workdir.model_dir(name), variant)
+            found = _weights(workdir.model_dir(name), variant)
         elif entry.init == 'pretrain':
             found = 'is trained from scratch in this run'
         elif entry.init == 'package':
@@ -289,11 +289,21 @@ def _model(who: str, name: str, entry, workdir: Workdir) -> Check:
         elif is_remote(entry.init):
             return Check(who, WARN, f'{entry.variant}: {entry.init} is not looked at here')
         else:
-            found = formats.describe(entry.init, variant)
+            found = _weights(entry.init, variant)
     except UserError as error:
         directory = f'weights/{entry.variant}' if entry.init == 'package' else entry.init
         return Check(who, FAIL, f'{entry.variant}: {error}', tuple(sources.steps(entry.variant, directory, who)))
     return Check(who, OK, f'{entry.variant}: {found}')
+
+
+def _weights(path, variant) -> str:
+    """What lies there; UserError unless it is every weight of `variant`. Shapes are looked at, numbers are not read."""
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # for this process alone, after the devices were asked for in another
+    from cosample_jax.gemma import weights
+
+    found = weights.open_checkpoint(path)
+    weights.check(found, variant)
+    return f'{found.format} weights, {path}'
 
 
 def _data(config) -> Check:

@@ -7,6 +7,7 @@ device writes the pieces of its own shard into it in place. So a host holds a pi
 reads only what its own devices keep.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -21,7 +22,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from cosample_jax import sharding
+from cosample_jax import progress, sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import huggingface, model, orbax
 from cosample_jax.gemma.config import VARIANTS, GemmaConfig
@@ -73,11 +74,16 @@ def open_checkpoint(path) -> Checkpoint:
             tensors = orbax.read(place)
             return _with_layout(place, tensors, orbax.OURS if orbax.is_ours(tensors) else orbax.OFFICIAL)
     if not path.exists():
-        raise UserError(f'there are no weights at {path}: `cosample doctor` tells how to get them')
+        raise UserError(f'{path} is not there')
+    inside = [child for child in sorted(path.iterdir()) if _is_checkpoint(child)] if path.is_dir() else []
     raise UserError(
-        f'{path} holds no known checkpoint: neither *.safetensors (Hugging Face) nor an Orbax _METADATA '
-        '(official Flax checkpoints, or our own)'
+        f'{path} holds no weights, neither *.safetensors (Hugging Face) nor an Orbax _METADATA (official, or our own)'
+        + (f', but {inside[0]} does: name that' if inside else '')
     )
+
+
+def _is_checkpoint(path) -> bool:
+    return path.is_dir() and ((path / '_METADATA').exists() or any(path.glob('*.safetensors')))
 
 
 def _with_layout(path, tensors, layout: orbax.Layout, release: Callable[[], None] = lambda: None) -> Checkpoint:
@@ -158,6 +164,11 @@ def leaf_name(path) -> str:
     return '/'.join(str(entry.key) for entry in path)
 
 
+def sampling_dtype() -> np.dtype:
+    """bfloat16 on accelerators, as the checkpoints have it; a CPU multiplies float32 faster."""
+    return np.dtype(jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16)
+
+
 def stored_dtype(checkpoint: Checkpoint) -> np.dtype:
     """The widest dtype of its tensors: loading as that loses nothing."""
     return functools.reduce(jnp.promote_types, {_dtype(array) for array in checkpoint.tensors.values()})
@@ -168,7 +179,7 @@ def load(
     config: GemmaConfig,
     dtype=None,
     mesh: Mesh | None = None,
-    on_progress: Callable[[int], None] = lambda num_bytes: None,
+    description: str = '',
 ) -> model.Params:
     """The parameters as `model.init` shapes them, in `dtype` (None: as stored), split over `mesh`.
 
@@ -177,23 +188,38 @@ def load(
         config: The model it must hold.
         dtype: What the parameters become, on the device.
         mesh: None puts them on the first device.
-        on_progress: Hears of bytes written, those of this host's shards.
+        description: What to call the work in a progress bar; '' shows none.
 
     Raises:
         UserError: The checkpoint does not hold these weights (each culprit is listed), or cannot be read.
     """
     check(checkpoint, config)
     views = checkpoint.views(config)
+    wanted = abstract_params(config, dtype or stored_dtype(checkpoint), mesh)
+    here = SingleDeviceSharding(jax.local_devices()[0])
 
     def place(path, leaf):
-        where = leaf.sharding or SingleDeviceSharding(jax.local_devices()[0])
+        name = leaf_name(path)
         try:
-            return _assemble(views[leaf_name(path)], leaf, where, checkpoint.release, on_progress)
+            return _assemble(views[name], leaf, leaf.sharding or here, checkpoint.release, bar.advance)
         except ValueError as error:  # TensorStore's, for a part that is gone or cut short
             reason = str(error).split('[')[0].strip()
-            raise UserError(f'{checkpoint.path}: {leaf_name(path)} cannot be read ({reason})') from error
+            raise UserError(f'{checkpoint.path}: {name} cannot be read ({reason}): fetch it again') from error
 
-    return jax.tree.map_with_path(place, abstract_params(config, dtype or stored_dtype(checkpoint), mesh))
+    total = sum(_num_local(leaf, leaf.sharding or here) for leaf in jax.tree.leaves(wanted))
+    with progress.bar(description, total, 'weights') if description else contextlib.nullcontext(_NoBar) as bar:
+        return jax.tree.map_with_path(place, wanted)
+
+
+class _NoBar:
+    @staticmethod
+    def advance(count: int) -> None:
+        pass
+
+
+def _num_local(leaf, where) -> int:
+    """How many numbers this host's devices hold of it."""
+    return math.prod(where.shard_shape(leaf.shape)) * len(where.addressable_devices)
 
 
 def _assemble(view: View, leaf, where, release, on_progress) -> jax.Array:
@@ -208,7 +234,7 @@ def _assemble(view: View, leaf, where, release, on_progress) -> jax.Array:
                 index = tuple(slice(s + p.start, s + p.stop) for s, p in zip(starts, piece, strict=True))
                 yield piece, _read(view, index)
                 release()
-                on_progress(math.prod(p.stop - p.start for p in piece) * leaf.dtype.itemsize)
+                on_progress(math.prod(p.stop - p.start for p in piece))
 
         fill = _fill_host if device.platform == 'cpu' else _fill_device
         shards.append(fill(pieces(), shape, leaf.dtype, device))

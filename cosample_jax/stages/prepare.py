@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 
-from cosample_jax import checkpoint, embedded, tasks
+from cosample_jax import checkpoint, embedded, sharding, tasks
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import tokenizer as tokenizer_lib
+from cosample_jax.gemma import weights
 from cosample_jax.records import commit
 
 # A tokenizer is trained on this many documents; enough for every word of the task to be seen often.
@@ -30,13 +31,10 @@ def run(config, workdir) -> dict:
         if entry.init == 'pretrain' or checkpoint.has_weights(workdir.model_dir(name)):
             continue
         if entry.init == 'package':
-            params, lineage = (
-                embedded.load_weights(entry.variant, variant),
-                {'source': f'package:{entry.variant}'},
-            )
+            params = embedded.load_weights(entry.variant, variant)
+            lineage = {'source': f'package:{entry.variant}'}
         else:
-            _check_lineage(f'config.models.{name}', entry.init, tokenizer)
-            params, lineage = checkpoint.load_weights(entry.init, variant), {'source': entry.init}
+            params, lineage = _import(f'config.models.{name}.init', entry.init, variant, config, tokenizer)
         lineage |= {'variant': entry.variant, 'tokenizer': tokenizer.fingerprint}
         checkpoint.save_weights(workdir.model_dir(name), params, lineage)
         imported += 1
@@ -68,6 +66,18 @@ def _prepare_tokenizer(config, workdir, task, given: tokenizer_lib.Tokenizer | N
     tokenizer_lib.train(workdir.tokenizer_path, texts, vocab_size)
 
 
+def _import(who: str, path, variant, config, tokenizer: tokenizer_lib.Tokenizer):
+    """(weights, lineage) of a checkpoint in any format that is read here, split over the run's mesh."""
+    _check_lineage(who, path, tokenizer)
+    try:
+        found = weights.open_checkpoint(path)
+        weights.check(found, variant)
+    except UserError as error:
+        raise UserError(f'{who}: {error}; `cosample doctor` with this configuration tells how to get them') from None
+    params = weights.load(found, variant, mesh=sharding.run_mesh(config), description=f'read {variant.name}')
+    return params, {'source': str(path), 'format': found.format}
+
+
 def _check_lineage(who: str, path, tokenizer: tokenizer_lib.Tokenizer) -> None:
     """UserError when weights made by this package were trained with another tokenizer, even one of the same size."""
     if not checkpoint.has_weights(path):
@@ -75,6 +85,6 @@ def _check_lineage(who: str, path, tokenizer: tokenizer_lib.Tokenizer) -> None:
     trained_with = checkpoint.read_lineage(path).get('tokenizer', tokenizer.fingerprint)
     if trained_with != tokenizer.fingerprint:
         raise UserError(
-            f'{who}.init: the weights in {path} were trained with another tokenizer ({trained_with}) than this run '
+            f'{who}: the weights in {path} were trained with another tokenizer ({trained_with}) than this run '
             f'has ({tokenizer.fingerprint}): set config.tokenizer to tokenizer/tokenizer.model of their workdir'
         )
