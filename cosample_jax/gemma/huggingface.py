@@ -296,7 +296,7 @@ def hf_config(config: GemmaConfig, dtype: str) -> dict[str, Any]:
     if config.family == 'gemma1':
         return values | {'hidden_act': 'gelu_pytorch_tanh', 'rope_theta': config.rope_base[0]}
     values |= {
-        'query_pre_attn_scalar': config.query_scale**-2,
+        'query_pre_attn_scalar': round(config.query_scale**-2),
         'attn_logit_softcapping': config.attn_softcap,
         'final_logit_softcapping': config.final_softcap,
         'sliding_window': max(config.windows) or None,

@@ -283,7 +283,7 @@ def test_each_culprit_is_named():
         'layers.{3-4}.mlp.up_proj.weight is missing; norm.weight is missing; '
         'layers.7.mlp.up_proj.lora is not part of the model; '
         'layers.0.self_attn.q_proj.weight is (4096, 2304), not (4096, 3584); '
-        "layers.1.input_layernorm.weight is int8, not one of bfloat16, float16, float32."
+        'layers.1.input_layernorm.weight is int8, not one of bfloat16, float16, float32.'
     )
 
 
