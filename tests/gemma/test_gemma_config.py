@@ -19,6 +19,10 @@ PUBLISHED = {
     'gemma3_12b': (10_759_000_000, None),
     'gemma3_27b': (25_600_000_000, None),
 }
+# All parameters of the multimodal checkpoints on Hugging Face ("safetensors: total"), which also hold a vision tower
+# (SigLIP: 27 layers of width 1,152, 4,304 wide inside, 4,096 patches of 14 x 14), a projector with its norm, and rows for
+# 64 image tokens.
+PUBLISHED_WITH_VISION = {'gemma3_4b': 4_300_079_472, 'gemma3_12b': 12_187_325_040, 'gemma3_27b': 27_432_406_640}
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -35,6 +39,16 @@ def test_num_params_is_what_was_published(name):
     exact = config.family != 'gemma3'
     assert config.num_non_embedding_params() == pytest.approx(blocks, rel=0 if exact else 4e-3)
     assert everything in (None, config.num_params())
+
+
+@pytest.mark.parametrize('name', PUBLISHED_WITH_VISION)
+def test_num_params_is_the_text_part_of_what_was_published(name):
+    width, inside, patch = 1152, 4304, 14 * 14 * 3
+    layer = 4 * (width * width + width) + 2 * width * inside + inside + width + 4 * width
+    vision = patch * width + width + 4096 * width + 27 * layer + 2 * width
+    config = variant(name)
+    projector, image_rows = width * config.embed_dim + width, 64 * config.embed_dim
+    assert config.num_params() == PUBLISHED_WITH_VISION[name] - vision - projector - image_rows
 
 
 def test_layer_patterns():
