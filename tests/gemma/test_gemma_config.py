@@ -20,8 +20,8 @@ PUBLISHED = {
     'gemma3_27b': (25_600_000_000, None),
 }
 # All parameters of the multimodal checkpoints on Hugging Face ("safetensors: total"), which also hold a vision tower
-# (SigLIP: 27 layers of width 1,152, 4,304 wide inside, 4,096 patches of 14 x 14), a projector with its norm, and rows for
-# 64 image tokens.
+# (SigLIP: 27 layers of width 1,152, 4,304 wide inside, 4,096 patches of 14 x 14), a projector with its norm, and rows
+# for 64 image tokens.
 PUBLISHED_WITH_VISION = {'gemma3_4b': 4_300_079_472, 'gemma3_12b': 12_187_325_040, 'gemma3_27b': 27_432_406_640}
 
 
