@@ -258,9 +258,8 @@ def _tokenizer(config, workdir: Workdir) -> Check:
         if len({tokenizer_lib.vocabulary(variant) for variant in variants}) > 1:
             todo = '--config.models.<name>.variant=...  so that all models share one, or a run for each family'
         elif official:
-            todo = (
-                f'--config.tokenizer={sources.source_directory(official)}/tokenizer.model  (it comes with the weights)'
-            )
+            directory = next(entry.init for entry in config.models.values() if entry.variant == official)
+            todo = f'--config.tokenizer={directory}/tokenizer.model  (it comes with the weights)'
         else:
             todo = "--config.tokenizer=''  (small models have the shipped one, or one trained on the task's text)"
         return Check('tokenizer', FAIL, str(error), (todo,))

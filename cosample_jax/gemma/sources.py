@@ -59,7 +59,7 @@ def steps(variant: str, directory: str, who: str) -> list[str]:
             f"{variant} has no published weights: set {who}.init to 'pretrain', to 'package' where the package ships "
             'them, or to models/<name> of another workdir'
         ]
-    source, downloads = SOURCES[variant], source_directory(variant)
+    source = SOURCES[variant]
     kaggle, huggingface = kaggle_token(), huggingface_token()
     kaggle_step = 'make a token at https://www.kaggle.com/settings/api, then `kaggle auth login`, or export '
     kaggle_step += 'KAGGLE_API_TOKEN=..., or put its kaggle.json into ~/.kaggle'
@@ -69,20 +69,13 @@ def steps(variant: str, directory: str, who: str) -> list[str]:
         f'{variant}: download the weights and their tokenizer, from Kaggle or from Hugging Face (licence: {LICENCE})',
         f'  Kaggle 1. log in and accept the licence: {source.kaggle_page}',
         '  Kaggle 2. ' + (f'a token is set up ({kaggle})' if kaggle else f'pip install kaggle; {kaggle_step}'),
-        f'  Kaggle 3. kaggle models instances versions download {source.kaggle}/1 -p {downloads} --untar',
+        f'  Kaggle 3. kaggle models instances versions download {source.kaggle}/1 -p {directory} --untar',
         f'  HF 1. log in and accept the licence: {source.huggingface_page}',
         '  HF 2. '
         + (f'a token is set up ({huggingface})' if huggingface else f'pip install huggingface_hub; {huggingface_step}'),
-        f'  HF 3. hf download {source.huggingface} --local-dir {downloads}',
-        f'  then: cosample convert --variant={variant} --from={downloads} --to={directory}',
-        f'        (from Kaggle: --from={downloads}/{source.kaggle.split("/")[-1]}, the directory that holds _METADATA)',
-        f'  then: --{who}.init={directory} --config.tokenizer={downloads}/tokenizer.model',
+        f'  HF 3. hf download {source.huggingface} --local-dir {directory}',
+        f'  then: --{who}.init={directory} --config.tokenizer={directory}/tokenizer.model',
     ]
-
-
-def source_directory(variant: str) -> str:
-    """Where the steps download to."""
-    return f'downloads/{variant}'
 
 
 def kaggle_token() -> str:

@@ -76,9 +76,11 @@ def open_checkpoint(path) -> Checkpoint:
     if not path.exists():
         raise UserError(f'{path} is not there')
     inside = [child for child in sorted(path.iterdir()) if _is_checkpoint(child)] if path.is_dir() else []
+    if len(inside) == 1:  # as an archive is unpacked: the checkpoint beside its tokenizer
+        return open_checkpoint(inside[0])
     raise UserError(
         f'{path} holds no weights, neither *.safetensors (Hugging Face) nor an Orbax _METADATA (official, or our own)'
-        + (f', but {inside[0]} does: name that' if inside else '')
+        + (f', but these do: {", ".join(map(str, inside))}' if inside else '')
     )
 
 

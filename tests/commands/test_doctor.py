@@ -161,11 +161,10 @@ def test_missing_weights_come_with_the_steps_to_get_them(examine):
     for step in (
         'https://www.kaggle.com/models/google/gemma-2\n',
         'https://huggingface.co/google/gemma-2-9b\n',
-        'kaggle models instances versions download google/gemma-2/flax/gemma2-9b/1 -p downloads/gemma2_9b --untar',
-        'hf download google/gemma-2-9b --local-dir downloads/gemma2_9b',
-        'cosample convert --variant=gemma2_9b --from=downloads/gemma2_9b --to=weights/weak',
-        '--config.models.weak.init=weights/weak --config.tokenizer=downloads/gemma2_9b/tokenizer.model',
-        'hf download google/gemma-7b --local-dir downloads/gemma_7b',
+        'kaggle models instances versions download google/gemma-2/flax/gemma2-9b/1 -p weights/weak --untar',
+        'hf download google/gemma-2-9b --local-dir weights/weak',
+        '--config.models.weak.init=weights/weak --config.tokenizer=weights/weak/tokenizer.model',
+        'hf download google/gemma-7b --local-dir weights/student',
         'export HF_TOKEN=...',
         'export KAGGLE_API_TOKEN=...',
     ):

@@ -333,7 +333,9 @@ def test_where_there_is_nothing(tmp_path):
         weights.open_checkpoint(tmp_path)
     config = CONFIGS['gemma1-mqa']
     WRITERS['official'](tmp_path / 'flax' / '2b', random_params(config), config)
-    with pytest.raises(UserError, match='flax/2b does: name that'):
+    assert weights.open_checkpoint(tmp_path / 'flax').path.name == '2b'  # as an archive is unpacked
+    WRITERS['official'](tmp_path / 'flax' / '7b', random_params(config), config)
+    with pytest.raises(UserError, match=f'but these do: {tmp_path}/flax/2b, {tmp_path}/flax/7b'):
         weights.open_checkpoint(tmp_path / 'flax')
     with pytest.raises(UserError, match='gs://bucket/x.safetensors: safetensors are memory-mapped'):
         weights.open_checkpoint('gs://bucket/x.safetensors')
