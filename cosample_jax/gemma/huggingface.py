@@ -146,10 +146,10 @@ def read(path) -> tuple[dict[str, np.ndarray], Callable[[], None]]:
     tensors: dict[str, np.ndarray] = {}
     maps = []
     for file in files(path):
-        mapped = mmap.mmap(os.open(file, os.O_RDONLY), 0, prot=mmap.PROT_READ) if file.stat().st_size else b''
-        found = dict(_tensors(file, mapped))
+        with file.open('rb') as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if file.stat().st_size else b''
         maps.append(mapped)
-        for name, array in found.items():
+        for name, array in _tensors(file, mapped):
             if name in _TIED or name.startswith(_NOT_TEXT):
                 continue
             short = next((name.removeprefix(p) for p in _PREFIXES if name.startswith(p)), name)
