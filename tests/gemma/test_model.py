@@ -129,10 +129,10 @@ def test_cached_decode_is_forward(family, unrolled):
     _, (k, v) = forward(family, ids[:1, :prefix])
     prefix_kv = (k[:, 0], v[:, 0])
     _, question = forward(family, ids[:, prefix : prefix + 5], start=prefix, prefix_kv=prefix_kv)
-    shape = (config.num_layers, 2, config.num_kv_heads, config.head_dim, slots)
+    shape = (config.num_layers, 2, config.num_kv_heads, slots, config.head_dim)
     cache = tuple(np.full(shape, 7.0, np.float32) for _ in question)
     for filled, each in zip(cache, question, strict=True):
-        filled[..., :5] = each
+        filled[..., :5, :] = each
     params = parameters(family)
     if unrolled:
         params = model.unstack(params, config)
