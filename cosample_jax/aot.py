@@ -26,10 +26,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cosample_jax import sharding
-from cosample_jax.checkpoint import abstract_params
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig, variant
+from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.memory import Sampling, Slice, Training
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy

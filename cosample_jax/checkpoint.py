@@ -7,11 +7,13 @@ under a temporary name and renames. `lineage` says where weights come from, all 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.sharding import Mesh
 
 from cosample_jax.errors import UserError
-from cosample_jax.gemma import model
+from cosample_jax.gemma import weights
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.records import is_remote, read_json, write_json
 
@@ -21,63 +23,36 @@ def _absolute(path) -> epath.Path:
     return epath.Path(path) if is_remote(path) else epath.Path(path).absolute()
 
 
-def abstract_params(config: GemmaConfig):
-    """Shapes and dtypes of a model's parameters, without making them."""
-    return jax.eval_shape(lambda key: model.init(config, key), jax.random.key(0))
-
-
-def check_params(params, config: GemmaConfig, source) -> None:
-    """Raises UserError that lists each weight by which `params` differs from what `config` needs."""
-    expected = {_name(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(abstract_params(config))}
-    found = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(params)}
-    culprits = [f'{name} is missing' for name in expected if name not in found]
-    culprits += [f'{name} is not part of the model' for name in found if name not in expected]
-    culprits += [
-        f'{name} is {found[name]}, not {shape}'
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
-    ]
-    if culprits:
-        raise UserError(f'{source} does not hold {config.name} weights: {"; ".join(culprits)}')
-
-
-def _name(path) -> str:
-    return '/'.join(str(key.key) for key in path)
-
-
 def save_weights(directory, params, lineage: dict[str, Any]) -> None:
     """Writes `params` to ``directory/weights`` and `lineage` beside it, last; weights that are already there stay."""
     directory = _absolute(directory)
     if not has_weights(directory):
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(directory / 'weights', params, force=True)
+        save_tree(directory / 'weights', params)
         write_json(directory / 'lineage.json', lineage)
+
+
+def save_tree(directory, tree) -> None:
+    """Writes a tree of arrays as an Orbax checkpoint."""
+    # In chunks as small as the pieces that `weights.load` reads: a chunk is decoded whole.
+    chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=weights.PIECE_BYTES), tree)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(_absolute(directory), tree, save_args=chunked, force=True)
 
 
 def has_weights(directory) -> bool:
     return (epath.Path(directory) / 'lineage.json').exists()
 
 
-def load_weights(directory, config: GemmaConfig):
+def load_weights(directory, config: GemmaConfig, dtype=jnp.float32, mesh: Mesh | None = None):
     """The parameters that :func:`save_weights` wrote. Raises UserError when they are not there or not `config`'s."""
     directory = _absolute(directory)
     if not has_weights(directory):
-        raise UserError(
-            f'no weights in {directory}: run `cosample prepare` and `cosample pretrain` first, or, '
-            'for config.models.<name>.init, name a directory such as models/<name> of another workdir'
-        )
-    return _restore(directory / 'weights', config)
+        raise UserError(f'no weights in {directory}: run `cosample prepare` and `cosample pretrain` first')
+    return weights.load(weights.open_checkpoint(directory), config, dtype, mesh)
 
 
 def read_lineage(directory) -> dict[str, Any]:
     return read_json(epath.Path(directory) / 'lineage.json')
-
-
-def _restore(path, config: GemmaConfig):
-    with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(path).item_metadata.tree
-        check_params(stored, config, path)
-        return checkpointer.restore(path, abstract_params(config))
 
 
 class RunCheckpoints:
@@ -131,8 +106,9 @@ class RunCheckpoints:
     def best_step(self) -> int | None:
         return self._weights.best_step()
 
-    def load_best(self, config: GemmaConfig):
-        return self._weights.restore(self.best_step(), args=ocp.args.StandardRestore(abstract_params(config)))
+    def load_best(self, config: GemmaConfig, dtype=jnp.float32):
+        wanted = weights.abstract_params(config, dtype)
+        return self._weights.restore(self.best_step(), args=ocp.args.StandardRestore(wanted))
 
     def close(self) -> None:
         self._state.close()

@@ -27,14 +27,16 @@ class Flag:
 class Verb:
     """One verb: `module`.main(args) does it; a stage has no module of its own here (see `run_stages`).
 
-    `workdir` says what is done to the workdir: 'write' (held by this process alone), 'read', or '' (none
-    needed). With a workdir that already exists `--config` may be left out: it remembers its own.
+    `workdir` says what is done to the workdir: 'write' (held by this process alone), 'read', 'name' (it need not
+    be there) or '' (none needed). With a workdir that already exists `--config` may be left out: it remembers
+    its own; where `config_needed` is false there may be none at all.
     """
 
     help: str
     module: str = ''
     flags: tuple[tuple[str, Flag], ...] = ()
     config: bool = True
+    config_needed: bool = True
     workdir: str = 'write'
 
 
@@ -53,6 +55,12 @@ VERBS = {
         'print tokens and predicted seconds of each stage',
         'cosample_jax.commands.plan',
         workdir='',
+    ),
+    'doctor': Verb(
+        'check that this machine, and with --config a run, is ready',
+        'cosample_jax.commands.doctor',
+        config_needed=False,
+        workdir='name',
     ),
     'status': Verb(
         'show what is done in a workdir, also while it is being written',
@@ -77,6 +85,19 @@ VERBS = {
             ('task', Flag('the task whose answers these are: arithmetic or gsm8k', required=True)),
             ('input', Flag('JSONL file to read', required=True)),
             ('output', Flag('JSONL file to write', required=True)),
+        ),
+        config=False,
+        workdir='',
+    ),
+    'convert': Verb(
+        'turn a checkpoint into another format: ours, Hugging Face, or the official one',
+        'cosample_jax.commands.convert',
+        (
+            ('variant', Flag('the model, e.g. gemma2_9b', required=True)),
+            ('from', Flag('checkpoint to read, of any format, or a fine-tuned cell of a run', required=True)),
+            ('to', Flag('directory to write', required=True)),
+            ('format', Flag('cosample, huggingface or official; cosample unless given')),
+            ('dtype', Flag('bfloat16 or float32; as stored unless given')),
         ),
         config=False,
         workdir='',
@@ -157,6 +178,8 @@ def _execute(name: str, argv: list[str]) -> None:
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.expanduser('~/.cache/cosample_jax/compiled'))
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
     with contextlib.ExitStack() as stack:
+        if verb.workdir == 'name' and args.config is None:
+            args.workdir = args.workdir or 'runs'
         args.workdir = Workdir(args.workdir or _default_workdir(args.config)) if verb.workdir else None
         if verb.workdir == 'write':
             stack.enter_context(args.workdir.lock())
@@ -210,8 +233,10 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
         raise UserError(f'`cosample {name}` takes no configuration, so no {overrides[0]}')
     try:
         rest = values(['cosample', *argv], known_only=True)[1:]
+        config = None
         if verb.config:
-            config = _load_config(values.config, values.workdir or '')
+            config = _load_config(values.config, values.workdir or '', verb.config_needed or bool(overrides))
+        if config is not None:
             rest = _override(config, rest)
     except flags.Error as error:
         raise UserError(_flag_message(error)) from None
@@ -221,13 +246,14 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
         raise UserError(f'unknown flag --{flag_name}{did_you_mean(flag_name, known)}; `cosample {name} --help`')
     if rest:
         raise UserError(f'unexpected argument {rest[0]!r}: flags are written --name=value; `cosample {name} --help`')
-    args = SimpleNamespace(config=None, workdir='')
+    args = SimpleNamespace(workdir='')
     for flag_name, flag in known.items():
         value = getattr(values, flag_name)
         if flag.required and not value:
             raise UserError(f'`cosample {name}` needs --{flag_name}: {flag.help}')
         setattr(args, flag_name, flag.kind() if value is None else value)
-    if verb.config:
+    args.config = None
+    if config is not None:
         from cosample_jax.config import finalize
 
         args.config = finalize(config)
@@ -243,8 +269,8 @@ def _flags_of(verb: Verb) -> dict[str, Flag]:
     return known | dict(verb.flags)
 
 
-def _load_config(spec: str | None, workdir: str):
-    """The ConfigDict of --config, or else the one an existing workdir was made with."""
+def _load_config(spec: str | None, workdir: str, needed: bool):
+    """The ConfigDict of --config, or else the one an existing workdir was made with; None or UserError without."""
     from cosample_jax import config as config_lib
 
     if spec:
@@ -255,6 +281,8 @@ def _load_config(spec: str | None, workdir: str):
         path = Workdir(workdir).path('config.json')
         if path.exists():
             return config_lib.load_resolved(path)
+    if not needed:
+        return None
     raise UserError('--config is needed, e.g. --config=configs/arithmetic.py:size=demo (or the --workdir of a run)')
 
 

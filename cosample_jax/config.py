@@ -62,6 +62,8 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.name = ''  # of the experiment; part of the default --workdir
     config.seed = 0
+    # Path of a SentencePiece model, as real Gemmas need; '' = the shipped one, or one trained on the task's text.
+    config.tokenizer = ''
 
     task = config.task = ConfigDict()
     task.name = 'arithmetic'  # a module of cosample_jax.tasks

@@ -11,11 +11,11 @@ import sys
 from importlib import resources
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cosample_jax import checkpoint
 from cosample_jax.errors import UserError
+from cosample_jax.gemma import weights
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import commit
@@ -34,20 +34,10 @@ def tokenizer() -> Tokenizer:
 
 def load_weights(name: str, config: GemmaConfig):
     """The float32 parameters shipped under `name`. Raises UserError when there are none or they do not fit."""
-    import safetensors.numpy
-
     file = FILES / f'{name}.safetensors'
     if not file.is_file():
         raise UserError(f"no weights of {name} ship with the package: set init='pretrain' or give a checkpoint")
-    params: dict = {}
-    for path, array in safetensors.numpy.load(file.read_bytes()).items():
-        *parents, leaf = path.split('/')
-        node = params
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = jnp.asarray(array)
-    checkpoint.check_params(params, config, file)
-    return params
+    return weights.load(weights.open_checkpoint(str(file)), config)
 
 
 def write_weights(path, params) -> None:
@@ -55,7 +45,7 @@ def write_weights(path, params) -> None:
     import safetensors.numpy
 
     flat = {
-        '/'.join(str(k.key) for k in keys): np.ascontiguousarray(leaf)
+        weights.leaf_name(keys): np.ascontiguousarray(leaf)
         for keys, leaf in jax.tree.leaves_with_path(jax.device_get(params))
     }
     commit(path, safetensors.numpy.save(flat))

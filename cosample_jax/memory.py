@@ -18,11 +18,11 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from cosample_jax import sharding
-from cosample_jax.checkpoint import abstract_params
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.gemma import model
 from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
 from cosample_jax.gemma.config import GemmaConfig
+from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.sampling import engine
 from cosample_jax.training import loss as loss_lib
 

@@ -1,5 +1,8 @@
-"""What tests share: eight fake CPU devices, a compilation cache that outlives them, strict broadcasting."""
+"""What tests share: eight fake CPU devices, a compilation cache that outlives them, strict broadcasting, and
+SentencePiece files that look like Gemma's.
+"""
 
+import functools
 import os
 from pathlib import Path
 
@@ -29,3 +32,44 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip('no ../shared/data beside the checkout')
     return path
+
+
+@pytest.fixture(scope='session')
+def gemma_tokenizer(tmp_path_factory):
+    """family, size -> the path of a SentencePiece model with the size and the special pieces of the official one.
+
+    The official files cannot be shipped. Ids are theirs up to the runs of newlines; behind come the pieces of the
+    embedded tokenizer, then unused ones.
+    """
+    directory = tmp_path_factory.mktemp('tokenizers')
+
+    @functools.cache
+    def make(family: str, size: int = 0) -> Path:
+        from sentencepiece import sentencepiece_model_pb2
+
+        from cosample_jax import embedded
+
+        control, user_defined, unused = 3, 4, 5
+        start_of_turn = 105 if family == 'gemma3' else 106
+        model = sentencepiece_model_pb2.ModelProto.FromString(embedded.tokenizer_bytes())
+        small = list(model.pieces)
+        del model.pieces[:]
+        model.pieces.extend(small[:4])  # <pad>, <eos>, <bos>, <unk>
+
+        def add(piece, kind):
+            model.pieces.add(piece=piece, score=0.0, type=kind)
+
+        for number in range(4, start_of_turn):
+            add(f'<unused{number}>', user_defined)
+        for piece in ('<start_of_turn>', '<end_of_turn>'):
+            add(piece, control)
+        for length in range(1, 32):
+            add('\n' * length, user_defined)
+        model.pieces.extend(small[8:])
+        for number in range(len(model.pieces), size or (262_144 if family == 'gemma3' else 256_000)):
+            add(f'<filler{number}>', unused)
+        path = directory / f'{family}-{len(model.pieces)}.model'
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return make

@@ -63,6 +63,7 @@ NO_JAX = (
     'cells',
     'gemma.config',
     'gemma.tokenizer',
+    'gemma.sources',
     'tasks',
     'grading',
     'analysis',

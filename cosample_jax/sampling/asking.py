@@ -32,5 +32,5 @@ def settings(config, tokenizer: Tokenizer, purpose: str, greedy: bool = False) -
         top_k=0 if greedy else sampling.top_k,
         max_new_tokens=sampling.max_new_tokens,
         slots=sampling.slots,
-        stop_ids=(tokenizer.eos, tokenizer.piece_id(prompts.STOP)),
+        stop_ids=tokenizer.stop_ids(prompts.STOP),
     )

@@ -21,6 +21,7 @@ from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.model import KV
+from cosample_jax.gemma.tokenizer import BOS
 from cosample_jax.sampling import decode
 from cosample_jax.sampling.policy import Policy, problem_hash
 
@@ -123,8 +124,9 @@ class Engine:
             mesh: Splits rows and parameters as `sharding` says. None is one device.
 
         Raises:
-            UserError: A prompt is empty or, with `max_new_tokens`, longer than the model's context; the
-                message names the problem. Or the rows do not divide over the mesh.
+            UserError: A prompt is empty, does not begin with <bos>, has a token that the model does not know,
+                or is with `max_new_tokens` longer than the model's context; the message names the problem.
+                Or the rows do not divide over the mesh.
         """
         self._config, self._settings, self._mesh = config, settings, mesh
         self._policy = Policy(settings.temperature, settings.top_k, tuple(settings.stop_ids))
@@ -301,6 +303,17 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
 def _check_prompt(problem_id: str, prompt: Sequence[int], max_new_tokens: int, config: GemmaConfig) -> None:
     if not prompt:
         raise UserError(f'the prompt of problem {problem_id} is empty')
+    if prompt[0] != BOS:
+        # Every Gemma was trained with it in front of every text; without it the output is noise, and no error.
+        raise UserError(
+            f'the prompt of problem {problem_id} begins with token {prompt[0]}, not with <bos> ({BOS}): make it with '
+            'Tokenizer.encode(text, bos=True)'
+        )
+    if max(prompt) >= config.vocab_size:
+        raise UserError(
+            f'the prompt of problem {problem_id} has token {max(prompt)}, and {config.name} knows {config.vocab_size}: '
+            'it was made with the tokenizer of another model'
+        )
     if len(prompt) + max_new_tokens > config.context:
         raise UserError(
             f'the prompt of problem {problem_id} has {len(prompt)} tokens, which with {max_new_tokens} new '

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from cosample_jax import cells, checkpoint, progress, sharding, tasks
 from cosample_jax.analysis import votes
 from cosample_jax.gemma import config as gemma_config
+from cosample_jax.gemma import weights
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading.pool import grade_pool, judge_pool
 from cosample_jax.records import Grade, Problem, read_json, write_json
@@ -78,10 +79,11 @@ class _Evaluation:
         self.variant = gemma_config.variant(subject.variant)
         self.shots = workdir.problems('shots') if subject.base else []
         if subject.base:
-            self.params = checkpoint.load_weights(workdir.model_dir(subject.record['model']), self.variant)
+            directory = workdir.model_dir(subject.record['model'])
+            self.params = checkpoint.load_weights(directory, self.variant, weights.sampling_dtype())
         else:
             run = checkpoint.RunCheckpoints(workdir.cell_dir(self.cell) / subject.record['weights'])
-            self.params = run.load_best(self.variant)
+            self.params = run.load_best(self.variant, weights.sampling_dtype())
             run.close()
 
     def results(self, splits: dict[str, list[Problem]]) -> dict:

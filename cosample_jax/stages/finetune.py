@@ -61,7 +61,7 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
         bar.advance(_num_steps(config, cell))
         return record | {'trained': False, 'reason': NOT_TRAINED, 'steps': 0, 'tokens': 0, 'epochs': 0.0}
     variant = gemma_config.variant(config.models[cell.model].variant)
-    base = checkpoint.load_weights(workdir.model_dir(cell.model), variant)
+    base = checkpoint.load_weights(workdir.model_dir(cell.model), variant, mesh=sharding.run_mesh(config))
     examples = [
         packing.example(tokenizer, [(prompts.zero_shot(k.problem.question), prompts.target(k.solution))]) for k in kept
     ]

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 
-from cosample_jax import checkpoint, embedded, tasks
+from cosample_jax import checkpoint, embedded, sharding, tasks
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import tokenizer as tokenizer_lib
+from cosample_jax.gemma import weights
 from cosample_jax.records import commit
 
 # A tokenizer is trained on this many documents; enough for every word of the task to be seen often.
@@ -16,29 +17,26 @@ TOKENIZER_DOCUMENTS = 20_000
 
 def run(config, workdir) -> dict:
     task = tasks.get(config.task.name)
+    # Before the problems are made: it is refused in a second or not at all.
+    given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
     splits = task.build(config)
     for split, problems in splits.items():
         workdir.write_problems(split, problems)
-    _prepare_tokenizer(config, workdir, task)
+    _prepare_tokenizer(config, workdir, task, given)
     tokenizer = tokenizer_lib.Tokenizer(workdir.tokenizer_path)
     imported = 0
     for name, entry in config.models.items():
         variant = gemma_config.variant(entry.variant)
-        if tokenizer.vocab_size != variant.vocab_size:
-            raise UserError(
-                f'the tokenizer has {tokenizer.vocab_size} pieces but {entry.variant} (config.models.{name}) '
-                f'embeds {variant.vocab_size}: choose a variant made for this tokenizer'
-            )
+        tokenizer.check(variant, f'config.models.{name}')
         if entry.init == 'pretrain' or checkpoint.has_weights(workdir.model_dir(name)):
             continue
         if entry.init == 'package':
-            params, lineage = (
-                embedded.load_weights(entry.variant, variant),
-                {'source': f'package:{entry.variant}'},
-            )
+            params = embedded.load_weights(entry.variant, variant)
+            lineage = {'source': f'package:{entry.variant}'}
         else:
-            params, lineage = checkpoint.load_weights(entry.init, variant), {'source': entry.init}
-        checkpoint.save_weights(workdir.model_dir(name), params, lineage | {'variant': entry.variant})
+            params, lineage = _import(f'config.models.{name}.init', entry.init, variant, config, tokenizer)
+        lineage |= {'variant': entry.variant, 'tokenizer': tokenizer.fingerprint}
+        checkpoint.save_weights(workdir.model_dir(name), params, lineage)
         imported += 1
     lengths = [
         len(tokenizer.encode(p.question)) + len(tokenizer.encode(p.solution)) for ps in splits.values() for p in ps
@@ -50,9 +48,14 @@ def run(config, workdir) -> dict:
     }
 
 
-def _prepare_tokenizer(config, workdir, task) -> None:
-    """The embedded one where a model's embedded weights need it, else one trained on the task's own text."""
+def _prepare_tokenizer(config, workdir, task, given: tokenizer_lib.Tokenizer | None) -> None:
+    """The given one; else the embedded one where a model's embedded weights need it, else one trained on the task's
+    own text.
+    """
     if workdir.tokenizer_path.exists():
+        return
+    if given is not None:
+        commit(workdir.tokenizer_path, given.content)
         return
     if any(entry.init == 'package' for entry in config.models.values()):
         commit(workdir.tokenizer_path, embedded.tokenizer_bytes())
@@ -61,3 +64,27 @@ def _prepare_tokenizer(config, workdir, task) -> None:
     documents = itertools.islice(task.documents(config), TOKENIZER_DOCUMENTS)
     texts = (''.join(prompt + target for prompt, target in turns) for turns in documents)
     tokenizer_lib.train(workdir.tokenizer_path, texts, vocab_size)
+
+
+def _import(who: str, path, variant, config, tokenizer: tokenizer_lib.Tokenizer):
+    """(weights, lineage) of a checkpoint in any format that is read here, split over the run's mesh."""
+    _check_lineage(who, path, tokenizer)
+    try:
+        found = weights.open_checkpoint(path)
+        weights.check(found, variant)
+    except UserError as error:
+        raise UserError(f'{who}: {error}; `cosample doctor` with this configuration tells how to get them') from None
+    params = weights.load(found, variant, mesh=sharding.run_mesh(config), description=f'read {variant.name}')
+    return params, {'source': str(path), 'format': found.format}
+
+
+def _check_lineage(who: str, path, tokenizer: tokenizer_lib.Tokenizer) -> None:
+    """UserError when weights made by this package were trained with another tokenizer, even one of the same size."""
+    if not checkpoint.has_weights(path):
+        return
+    trained_with = checkpoint.read_lineage(path).get('tokenizer', tokenizer.fingerprint)
+    if trained_with != tokenizer.fingerprint:
+        raise UserError(
+            f'{who}: the weights in {path} were trained with another tokenizer ({trained_with}) than this run '
+            f'has ({tokenizer.fingerprint}): set config.tokenizer to tokenizer/tokenizer.model of their workdir'
+        )

@@ -46,6 +46,12 @@ def _pretrain(name: str, number: int, config, workdir) -> dict:
             mesh=sharding.run_mesh(config),
             on_progress=lambda n, metrics: bar.advance(n, loss=metrics['loss'], accuracy=metrics['accuracy']),
         )
-    lineage = {'source': 'pretrain', 'variant': entry.variant, 'steps': steps, 'tokens': result.tokens}
+    lineage = {
+        'source': 'pretrain',
+        'variant': entry.variant,
+        'tokenizer': tokenizer.fingerprint,
+        'steps': steps,
+        'tokens': result.tokens,
+    }
     checkpoint.save_weights(workdir.model_dir(name), result.params, lineage)
     return {'steps': steps, 'tokens': result.tokens}

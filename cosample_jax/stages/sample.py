@@ -7,6 +7,7 @@ import functools
 
 from cosample_jax import cells, checkpoint, progress, sharding
 from cosample_jax.gemma import config as gemma_config
+from cosample_jax.gemma import weights
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
@@ -18,6 +19,7 @@ def run(config, workdir) -> dict:
     shots = workdir.problems('shots')
     problems = workdir.problems('train')
     counters = {}
+    mesh = sharding.run_mesh(config)
     for source in config.roles.sources:
         variant = gemma_config.variant(config.models[source].variant)
         requests = asking.requests(
@@ -28,11 +30,11 @@ def run(config, workdir) -> dict:
         )
         settings = asking.settings(config, tokenizer, 'train')
         engine = Engine(
-            checkpoint.load_weights(workdir.model_dir(source), variant),
+            checkpoint.load_weights(workdir.model_dir(source), variant, weights.sampling_dtype(), mesh),
             variant,
             settings,
             requests,
-            sharding.run_mesh(config),
+            mesh,
         )
         store = workdir.pool('train', source)
         with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:

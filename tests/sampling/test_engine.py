@@ -15,7 +15,7 @@ from cosample_jax.sampling import engine as engine_lib
 from cosample_jax.sampling.engine import Engine, Request, SamplingSettings, common_prefix
 from cosample_jax.sharding import make_mesh
 
-V, EOS = 40, 1
+V, EOS, BOS = 40, 1, 2
 SHAPE = {'embed': 16, 'ffw': 24, 'heads': 4, 'head_dim': 8, 'vocab': V, 'context': 100}
 GEMMA2 = gemma2('g2', layers=2, kv_heads=2, window=6, scan_unroll=2, **SHAPE)
 FAMILIES = {
@@ -25,7 +25,7 @@ FAMILIES = {
     'gemma3': gemma3('g3', layers=3, kv_heads=2, window=6, scale=8.0, pattern=3, scan_unroll=3, **SHAPE),
 }
 GREEDY = SamplingSettings(
-    seed=0, purpose='test', temperature=0.0, top_k=0, max_new_tokens=12, slots=8, stop_ids=(EOS, 2, 5)
+    seed=0, purpose='test', temperature=0.0, top_k=0, max_new_tokens=12, slots=8, stop_ids=(EOS, BOS, 5)
 )
 SAMPLED = dataclasses.replace(GREEDY, purpose='train', temperature=0.9, top_k=5)
 
@@ -38,9 +38,9 @@ def parameters(config=GEMMA2, seed=1):
 
 
 def prompts(count=7, prefix=11, seed=0):
-    """Prompts of 14 to 19 tokens that share `prefix`."""
+    """Prompts of 14 to 19 tokens that share `prefix`, which begins with <bos>."""
     rng = np.random.default_rng(seed)
-    shared = rng.integers(6, V, prefix).tolist()
+    shared = [BOS, *rng.integers(6, V, prefix).tolist()[1:]]
     return {f'p{i}': [*shared, 6 + i % 30, *rng.integers(6, V, 2 + i % 6).tolist()] for i in range(count)}
 
 
@@ -234,7 +234,7 @@ def test_nan_logits_name_the_problem():
     """Only p3's own token has a NaN embedding, and only p3 is blamed."""
     params = parameters()
     table = np.array(params['embedder']['input_embedding'])
-    ids = {'p1': [6, 7, 8, 9], 'p3': [6, 7, 8, 39, 10]}
+    ids = {'p1': [BOS, 6, 7, 8, 9], 'p3': [BOS, 6, 7, 8, 39, 10]}
     table[39] = np.nan
     params = params | {'embedder': {'input_embedding': jnp.asarray(table)}}
     requests = [Request(id, 0, prompt) for id, prompt in ids.items()]
@@ -244,7 +244,12 @@ def test_nan_logits_name_the_problem():
 
 @pytest.mark.parametrize(
     ('prompt', 'message'),
-    [([6] * 89, 'problem long has 89 tokens, .* 12 new ones .* 100 of g2'), ([], 'problem long is empty')],
+    [
+        ([BOS] + [6] * 88, 'problem long has 89 tokens, .* 12 new ones .* 100 of g2'),
+        ([], 'problem long is empty'),
+        ([6, BOS, 7], r'problem long begins with token 6, not with <bos> \(2\)'),
+        ([BOS, 6, V], 'problem long has token 40, and g2 knows 40: .* another model'),
+    ],
 )
 def test_impossible_prompts_are_refused_before_anything_is_compiled(prompt, message):
     before = compiled()
@@ -254,7 +259,7 @@ def test_impossible_prompts_are_refused_before_anything_is_compiled(prompt, mess
 
 
 def test_the_longest_possible_prompt_fits():
-    done = draw(requests=[*wanted(), Request('long', 0, [6] * 88)])
+    done = draw(requests=[*wanted(), Request('long', 0, [BOS] + [6] * 87)])
     assert done['long', 0].num_tokens <= 12
 
 

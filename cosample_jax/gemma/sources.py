@@ -1,0 +1,110 @@
+"""Where the real weights come from: the repositories of each variant, and the steps to have them. No JAX, no network.
+
+Sources: the model pages of Kaggle and Hugging Face, the README of Kaggle's command-line tool (docs/README.md of
+Kaggle/kaggle-cli) and the one of `hf` (docs/source/en/guides/cli.md of huggingface/huggingface_hub).
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Source(NamedTuple):
+    """The repositories of a variant. Both ask for the same licence to be accepted, each on its own page.
+
+    Attributes:
+        huggingface: The pretrained weights as safetensors.
+        huggingface_it: The instruction-tuned ones.
+        kaggle: The pretrained weights as an Orbax checkpoint (owner/model/framework/variation); the instruction-tuned
+            ones are called the same with '-it' behind.
+    """
+
+    huggingface: str
+    huggingface_it: str
+    kaggle: str
+
+    @property
+    def kaggle_page(self) -> str:
+        return f'https://www.kaggle.com/models/{"/".join(self.kaggle.split("/")[:2])}'
+
+    @property
+    def huggingface_page(self) -> str:
+        return f'https://huggingface.co/{self.huggingface}'
+
+
+LICENCE = 'https://ai.google.dev/gemma/terms'
+
+SOURCES: dict[str, Source] = {
+    'gemma_2b': Source('google/gemma-2b', 'google/gemma-2b-it', 'google/gemma/flax/2b'),
+    'gemma_7b': Source('google/gemma-7b', 'google/gemma-7b-it', 'google/gemma/flax/7b'),
+    'gemma2_2b': Source('google/gemma-2-2b', 'google/gemma-2-2b-it', 'google/gemma-2/flax/gemma2-2b'),
+    'gemma2_9b': Source('google/gemma-2-9b', 'google/gemma-2-9b-it', 'google/gemma-2/flax/gemma2-9b'),
+    'gemma2_27b': Source('google/gemma-2-27b', 'google/gemma-2-27b-it', 'google/gemma-2/flax/gemma2-27b'),
+    'gemma3_270m': Source('google/gemma-3-270m', 'google/gemma-3-270m-it', 'google/gemma-3/flax/gemma-3-270m'),
+    'gemma3_1b': Source('google/gemma-3-1b-pt', 'google/gemma-3-1b-it', 'google/gemma-3/flax/gemma3-1b'),
+    'gemma3_4b': Source('google/gemma-3-4b-pt', 'google/gemma-3-4b-it', 'google/gemma-3/flax/gemma3-4b'),
+    'gemma3_12b': Source('google/gemma-3-12b-pt', 'google/gemma-3-12b-it', 'google/gemma-3/flax/gemma3-12b'),
+    'gemma3_27b': Source('google/gemma-3-27b-pt', 'google/gemma-3-27b-it', 'google/gemma-3/flax/gemma3-27b'),
+}
+
+
+def steps(variant: str, directory: str, who: str) -> list[str]:
+    """What to do, line by line, to have the weights of `variant` in `directory` as `who`.init (config.models.<name>).
+
+    A variant without published weights has other steps.
+    """
+    if variant not in SOURCES:
+        return [
+            f"{variant} has no published weights: set {who}.init to 'pretrain', to 'package' where the package ships "
+            'them, or to models/<name> of another workdir'
+        ]
+    source, downloads = SOURCES[variant], source_directory(variant)
+    kaggle, huggingface = kaggle_token(), huggingface_token()
+    kaggle_step = 'make a token at https://www.kaggle.com/settings/api, then `kaggle auth login`, or export '
+    kaggle_step += 'KAGGLE_API_TOKEN=..., or put its kaggle.json into ~/.kaggle'
+    huggingface_step = 'make a token with read access at https://huggingface.co/settings/tokens, then `hf auth login`, '
+    huggingface_step += 'or export HF_TOKEN=...'
+    return [
+        f'{variant}: download the weights and their tokenizer, from Kaggle or from Hugging Face (licence: {LICENCE})',
+        f'  Kaggle 1. log in and accept the licence: {source.kaggle_page}',
+        '  Kaggle 2. ' + (f'a token is set up ({kaggle})' if kaggle else f'pip install kaggle; {kaggle_step}'),
+        f'  Kaggle 3. kaggle models instances versions download {source.kaggle}/1 -p {downloads} --untar',
+        f'  HF 1. log in and accept the licence: {source.huggingface_page}',
+        '  HF 2. '
+        + (f'a token is set up ({huggingface})' if huggingface else f'pip install huggingface_hub; {huggingface_step}'),
+        f'  HF 3. hf download {source.huggingface} --local-dir {downloads}',
+        f'  then: cosample convert --variant={variant} --from={downloads} --to={directory}',
+        f'        (from Kaggle: --from={downloads}/{source.kaggle.split("/")[-1]}, the directory that holds _METADATA)',
+        f'  then: --{who}.init={directory} --config.tokenizer={downloads}/tokenizer.model',
+    ]
+
+
+def source_directory(variant: str) -> str:
+    """Where the steps download to."""
+    return f'downloads/{variant}'
+
+
+def kaggle_token() -> str:
+    """Where a Kaggle token is set up, never the token itself; '' when there is none."""
+    if os.environ.get('KAGGLE_API_TOKEN'):
+        return '$KAGGLE_API_TOKEN'
+    if os.environ.get('KAGGLE_USERNAME') and os.environ.get('KAGGLE_KEY'):
+        return '$KAGGLE_USERNAME and $KAGGLE_KEY'
+    home, xdg = Path.home(), Path(os.environ.get('XDG_CONFIG_HOME') or Path.home() / '.config')
+    own = os.environ.get('KAGGLE_CONFIG_DIR')
+    folders = [Path(own)] if own else [home / '.kaggle', xdg / 'kaggle']
+    return _first_file(folder / name for folder in folders for name in ('access_token', 'kaggle.json'))
+
+
+def huggingface_token() -> str:
+    """Where a Hugging Face token is set up, never the token itself; '' when there is none."""
+    if os.environ.get('HF_TOKEN'):
+        return '$HF_TOKEN'
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    home = Path(os.environ.get('HF_HOME') or cache / 'huggingface')
+    return _first_file([Path(os.environ.get('HF_TOKEN_PATH') or home / 'token')])
+
+
+def _first_file(paths: Sequence[Path]) -> str:
+    return next((str(path) for path in paths if path.is_file()), '')

@@ -1,0 +1,29 @@
+"""From problems to requests: <bos> in front, blank lines as stops, with the embedded and the official vocabularies."""
+
+import pytest
+
+from cosample_jax import config as config_lib
+from cosample_jax import embedded
+from cosample_jax.gemma.tokenizer import Tokenizer
+from cosample_jax.records import Problem
+from cosample_jax.sampling import asking
+
+SHOT = Problem('shots/0', 'Ann has 5 pens.', '5', 'The answer is 5.')
+PROBLEM = Problem('test/0', 'Bob has 6 pens.', '6', '')
+
+
+@pytest.mark.parametrize(
+    ('family', 'end_of_turn', 'blank_line'),
+    [('', 5, 7), ('gemma1', 107, 109), ('gemma2', 107, 109), ('gemma3', 106, 108)],
+)
+def test_prompts_begin_with_bos_and_a_blank_line_is_a_stop(gemma_tokenizer, family, end_of_turn, blank_line):
+    tokenizer = Tokenizer(gemma_tokenizer(family)) if family else embedded.tokenizer()
+    config = config_lib.base()
+    stops = asking.settings(config, tokenizer, 'train').stop_ids
+    assert stops[:3] == (1, end_of_turn, blank_line)
+    first, second = asking.requests(tokenizer, [PROBLEM], [SHOT], lambda problem_id: 2)
+    assert first.prompt == second.prompt and (first.sample_index, second.sample_index) == (0, 1)
+    assert first.prompt[0] == 2 and first.prompt.count(2) == 1
+    assert first.prompt.count(blank_line) == 1  # the one that ends the shot, as it will end a solution
+    if family:  # and so do five of them, which are one piece
+        assert tokenizer.encode('\n' * 6) == [blank_line + 4] and blank_line + 4 in stops
