@@ -1,10 +1,11 @@
 """The real TPU compiler on a machine without a TPU, and structural checks on what it compiled.
 
-libtpu (extra `tpu`) compiles for a slice that is only described; nothing is executed. Lowered here are the programs that
-the product runs, on its own mesh: both prefills, the insertion into rows, the decode loop, the training step.
+libtpu (extra `tpu`) compiles for a slice that is only described; nothing is executed. Lowered here are the programs
+that the product runs, on its own mesh: both prefills, the insertion into rows, the decode loop, the training step.
 
 `memory_analysis` may be trusted. `cost_analysis` may not (a loop's body counts once): what a program moves is proven by
-its structure instead. ``python -m cosample_jax.aot`` takes every program of Gemma 2 2B through the compiler and checks it.
+its structure instead. ``python -m cosample_jax.aot`` takes every program of a small Gemma through the compiler and
+checks it.
 """
 
 import collections
@@ -30,20 +31,19 @@ from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.memory import Sampling, Slice, Training
+from cosample_jax.memory import Sampling, Sizes, Slice, Training, check_mesh, parse_slice
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy
+from cosample_jax.training.loop import FINETUNE
 from cosample_jax.training.packing import Batch
-from cosample_jax.training.step import Recipe, TrainState, init_state, train_step
+from cosample_jax.training.step import TrainState, init_state, train_step
 
 
 def slice_mesh(slice_: Slice, sizes) -> Mesh:
     """The mesh of a slice's chips. UserError when libtpu is not installed or the sizes are not the slice's."""
     from jax.experimental import topologies
 
-    if math.prod(getattr(sizes, axis) for axis in sharding.MESH_AXES) != slice_.chips:
-        wanted = ' x '.join(f'mesh.{axis}={getattr(sizes, axis)}' for axis in sharding.MESH_AXES)
-        raise UserError(f'{wanted} is not the {slice_.chips} chips of {slice_.name}: make their product {slice_.chips}')
+    check_mesh(slice_, sizes)
     try:
         topology = topologies.get_topology_desc(
             platform='tpu',
@@ -59,9 +59,11 @@ def slice_mesh(slice_: Slice, sizes) -> Mesh:
     return sharding.make_mesh(sizes, topology.devices)
 
 
-def lower_sampling(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16) -> dict[str, jax.stages.Lowered]:
+def lower_sampling(
+    config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16
+) -> dict[str, jax.stages.Lowered]:
     """The programs of `sampling.engine`, by name: 'prefix' (when there is one), 'questions', 'insert', 'decode'."""
-    params = _placed(_abstract_weights(config, dtype), sharding.param_shardings, mesh)
+    params = abstract_params(config, dtype, mesh)
     arguments = {'config': config, 'mesh': mesh}
     prefix, lowered = None, {}
     if shape.prefix:
@@ -73,10 +75,7 @@ def lower_sampling(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.b
     state = abstract_state(config, mesh, shape, dtype)
     inserted = engine.insert_size(shape.slots)
     starts = decode.Starts(
-        *(
-            _whole((inserted,), mesh, np.uint32 if field == 'hashes' else np.int32)
-            for field in decode.Starts._fields
-        )
+        *(_whole((inserted,), mesh, np.uint32 if field == 'hashes' else np.int32) for field in decode.Starts._fields)
     )
     lowered['insert'] = decode.insert.lower(state, question_kv, starts, np.uint32(0), np.int32(1))
     policy = Policy(temperature=0.7, top_k=3, stop_ids=(1, 108))
@@ -96,33 +95,23 @@ def abstract_state(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.b
     return _placed(state, decode.state_shardings, mesh)
 
 
-def lower_train_step(
-    config: GemmaConfig, mesh: Mesh, shape: Training, recipe: Recipe = Recipe(), dtype=jnp.bfloat16
-) -> jax.stages.Lowered:
+def lower_train_step(config: GemmaConfig, mesh: Mesh, shape: Training, dtype=jnp.bfloat16) -> jax.stages.Lowered:
     """One optimisation step, computed in `dtype` on float32 master weights."""
     dtypes = Batch(*(np.int32,) * 4, np.float32)
     by_rows = sharding.named(mesh, ('rows',))
-    batch = Batch(
-        *(jax.ShapeDtypeStruct((shape.rows, shape.row_length), each, sharding=by_rows) for each in dtypes)
-    )
-    state = abstract_train_state(config, mesh, recipe)
-    return train_step.lower(state, batch, np.float32(1e-6), config=config, recipe=recipe, mesh=mesh, dtype=dtype)
+    batch = Batch(*(jax.ShapeDtypeStruct((shape.rows, shape.row_length), each, sharding=by_rows) for each in dtypes))
+    state = abstract_train_state(config, mesh)
+    return train_step.lower(state, batch, np.float32(1e-6), config=config, recipe=FINETUNE, mesh=mesh, dtype=dtype)
 
 
-def abstract_train_state(config: GemmaConfig, mesh: Mesh, recipe: Recipe = Recipe()) -> TrainState:
+def abstract_train_state(config: GemmaConfig, mesh: Mesh) -> TrainState:
     """The donated state of the training step."""
-    state = jax.eval_shape(lambda params: init_state(params, recipe), abstract_params(config))
+    state = jax.eval_shape(lambda params: init_state(params, FINETUNE), abstract_params(config))
     return _placed(state, sharding.param_shardings, mesh)
 
 
-def _abstract_weights(config: GemmaConfig, dtype):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), abstract_params(config))
-
-
 def _placed(tree, shardings, mesh: Mesh):
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings(tree, mesh)
-    )
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings(tree, mesh))
 
 
 def _whole(shape: tuple[int, ...], mesh: Mesh, dtype=np.int32) -> jax.ShapeDtypeStruct:
@@ -136,9 +125,7 @@ def _kv(config: GemmaConfig, tokens, axes, mesh: Mesh, dtype, rows: int | None =
 
 def device_bytes(tree) -> int:
     """Bytes of a tree of arrays (or shapes) on one device."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def not_donated(compiled: jax.stages.Compiled, state) -> int:
@@ -208,7 +195,9 @@ def whole_moves(hlo: str, arrays: dict[str, jax.ShapeDtypeStruct], mesh: Mesh) -
     for size in mesh.shape.values():
         over |= {ways * size for ways in over}
     sizes = {
-        math.prod(array.sharding.shard_shape(array.shape)) * ways: name for name, array in arrays.items() for ways in over
+        math.prod(array.sharding.shard_shape(array.shape)) * ways: name
+        for name, array in arrays.items()
+        for ways in over
     }
     return [
         f'{i.op} {i.dtype}{list(i.shape)} ({i.bytes / 2**20:.0f} MiB, {i.count} times) is as large as {name}'
@@ -226,7 +215,7 @@ def never_moved(config: GemmaConfig, mesh: Mesh, shape: Sampling | Training, dty
     """What a program of this shape must not copy, transpose or gather whole: caches, stacked matrices, logits."""
     matrices = {
         f'the stacked weight {jax.tree_util.keystr(path, simple=True, separator="/")}': leaf
-        for path, leaf in jax.tree.leaves_with_path(_placed(_abstract_weights(config, dtype), sharding.param_shardings, mesh))
+        for path, leaf in jax.tree.leaves_with_path(abstract_params(config, dtype, mesh))
         if len(leaf.shape) > 2
     }
     if isinstance(shape, Training):
@@ -240,3 +229,32 @@ def never_moved(config: GemmaConfig, mesh: Mesh, shape: Sampling | Training, dty
 
 def _array(shape, axes, mesh: Mesh, dtype) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, axes, shape))
+
+
+def main() -> None:
+    """Every program of a small Gemma on a slice: compiled, and its structure checked; UserError for what is wrong."""
+    slice_, config = parse_slice('v5e:2x2'), variant('gemma3_270m')
+    mesh = slice_mesh(slice_, Sizes(fsdp=2, tensor=2))
+    sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 512)
+    programs = lower_sampling(config, mesh, sampling) | {'train': lower_train_step(config, mesh, training)}
+    states = {name: abstract_state(config, mesh, sampling) for name in ('insert', 'decode')}
+    states['train'] = abstract_train_state(config, mesh)
+    for name, lowered in programs.items():
+        start = time.perf_counter()
+        compiled = lowered.compile()
+        seconds, sizes = time.perf_counter() - start, compiled.memory_analysis()
+        print(
+            f'{config.name} on {slice_.name}, {name}: {seconds:.1f} s, a chip has '
+            f'{sizes.argument_size_in_bytes / 2**20:.0f} MiB of arguments, {sizes.temp_size_in_bytes / 2**20:.1f} of '
+            'temporaries',
+            flush=True,
+        )
+        shape = training if name == 'train' else sampling
+        moves = whole_moves(compiled.as_text(), never_moved(config, mesh, shape), mesh)
+        copied = not_donated(compiled, states[name]) if name in states else 0
+        if moves or copied:
+            raise UserError(f'{name}: {copied} bytes of its state are not written in place; {"; ".join(moves)}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,9 +1,9 @@
 """How many bytes a device holds while a model samples and while it is fine-tuned, before anything is compiled.
 
 What is kept (weights, caches, optimizer) is counted from the shapes of the real programs and the rules of `sharding`,
-so it is what the compiler counts. What is made on the way is a model of the programs, one term a line, calibrated on the
-TPU compiler (`cosample plan --compile` shows its figures beside these) and meant to err upwards: the terms of a peak are
-added although the compiler overlaps some of them.
+so it is what the compiler counts. What is made on the way is a model of the programs, one term a line, calibrated on
+the TPU compiler (`cosample plan --compile` shows its figures beside these) and meant to err upwards: the terms of a
+peak are added although the compiler overlaps some of them.
 
 Letters as in `gemma.model`: R rows, T tokens, S cached tokens, L layers, D embed, F ffw, N and K heads, H head dim, V
 vocabulary. Sizes of activations are those of ONE device.
@@ -84,6 +84,17 @@ def parse_slice(name: str) -> Slice:
     if any(size % bound for size, bound in zip(sizes, bounds, strict=False)):
         raise UserError(f'--topology={name}: its hosts hold 2x2 chips, so both of its first sizes must be even')
     return Slice(name, kind, chips, bounds, int(KINDS[kind].usable * GIB))
+
+
+def check_mesh(slice_: Slice, sizes) -> None:
+    """UserError unless a mesh of `sizes` uses every chip of the slice."""
+    wanted = [getattr(sizes, axis) for axis in sharding.MESH_AXES]
+    if math.prod(wanted) != slice_.chips:
+        shown = ' x '.join(f'mesh.{axis}={size}' for axis, size in zip(sharding.MESH_AXES, wanted, strict=True))
+        raise UserError(
+            f'{shown} is {math.prod(wanted)} devices and {slice_.name} has {slice_.chips} chips: set '
+            f'--config.mesh.fsdp or --config.mesh.tensor so that their product is {slice_.chips}'
+        )
 
 
 class Sampling(NamedTuple):
@@ -199,6 +210,22 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
     return {name: size + SMALL for name, size in programs.items()}
 
 
+def sampling_programs(
+    config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloat16
+) -> dict[str, tuple[int, int]]:
+    """(arguments, temporaries) of each program of the sampler, as the compiler tells them."""
+    weights, cache = weight_bytes(config, sizes, dtype), cache_bytes(config, sizes, shape, dtype)
+    prefix, questions = prefix_bytes(config, sizes, shape, dtype), question_bytes(config, sizes, shape, dtype)
+    arguments = {
+        'prefix': weights,
+        'questions': weights + prefix,
+        'insert': cache + questions,
+        'decode': weights + prefix + cache,
+    }
+    temporaries = sampling_temporaries(config, sizes, shape, dtype)
+    return {name: (size, temporaries[name]) for name, size in arguments.items()}
+
+
 def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> int:
     """What a training step makes on the way: the larger of two peaks, in the loss and in a layer's gradient."""
     table, *layers = _weights(config, sizes)
@@ -247,7 +274,5 @@ def _split(size: int, ways: int) -> int:
 
 def _weights(config: GemmaConfig, sizes: Sizes) -> Iterator[int]:
     """Elements of each leaf on one device; the embedding's first."""
-    params = abstract_params(config)
-    shardings = sharding.param_shardings(params, abstract_mesh(sizes))
-    for leaf, place in zip(jax.tree.leaves(params), jax.tree.leaves(shardings), strict=True):
-        yield math.prod(place.shard_shape(leaf.shape))
+    for leaf in jax.tree.leaves(abstract_params(config, mesh=abstract_mesh(sizes))):
+        yield math.prod(leaf.sharding.shard_shape(leaf.shape))

@@ -47,6 +47,7 @@ def summed_loss(
     if size == length:
         loss, right = chunk_loss.__wrapped__(table, hidden, batch.targets, batch.weights)
     else:
+
         def add(sums, chunk):
             return jax.tree.map(jnp.add, sums, chunk_loss(table, *chunk)), None
 
