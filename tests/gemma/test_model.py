@@ -184,7 +184,7 @@ def test_a_window_ends_where_it_should(where):
         kv = (k[:, 0], v[:, 0])
         own = slice(prefix, prefix + question)
         _, filled = run(LOCAL, params, ids[:, own], at[:, own], ones[:, own], kv)
-        cache = tuple(np.pad(each, [(0, 0)] * 4 + [(0, 20 - question)]) for each in filled)
+        cache = tuple(np.pad(each, [(0, 0)] * 3 + [(0, 20 - question), (0, 0)]) for each in filled)
         for position in range(prefix + question, query + 1):
             hidden, cache = step(params, LOCAL, ids[:, position], at[0, position, None], cache, kv)
         return np.asarray(logits_of(params, LOCAL, hidden))
