@@ -232,28 +232,29 @@ def _array(shape, axes, mesh: Mesh, dtype) -> jax.ShapeDtypeStruct:
 
 
 def main() -> None:
-    """Every program of a small Gemma on a slice: compiled, and its structure checked; UserError for what is wrong."""
+    """The decode loop and the training step of a small Gemma on a slice: compiled, and their structure checked.
+
+    UserError for what is wrong with them.
+    """
     slice_, config = parse_slice('v5e:2x2'), variant('gemma3_270m')
     mesh = slice_mesh(slice_, Sizes(fsdp=2, tensor=2))
     sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 512)
-    programs = lower_sampling(config, mesh, sampling) | {'train': lower_train_step(config, mesh, training)}
-    states = {name: abstract_state(config, mesh, sampling) for name in ('insert', 'decode')}
-    states['train'] = abstract_train_state(config, mesh)
-    for name, lowered in programs.items():
+    decode_loop = lower_sampling(config, mesh, sampling)['decode'], abstract_state(config, mesh, sampling), sampling
+    step = lower_train_step(config, mesh, training), abstract_train_state(config, mesh), training
+    for name, (lowered, state, shape) in {'decode loop': decode_loop, 'training step': step}.items():
         start = time.perf_counter()
         compiled = lowered.compile()
         seconds, sizes = time.perf_counter() - start, compiled.memory_analysis()
-        print(
-            f'{config.name} on {slice_.name}, {name}: {seconds:.1f} s, a chip has '
-            f'{sizes.argument_size_in_bytes / 2**20:.0f} MiB of arguments, {sizes.temp_size_in_bytes / 2**20:.1f} of '
-            'temporaries',
-            flush=True,
-        )
-        shape = training if name == 'train' else sampling
         moves = whole_moves(compiled.as_text(), never_moved(config, mesh, shape), mesh)
-        copied = not_donated(compiled, states[name]) if name in states else 0
-        if moves or copied:
-            raise UserError(f'{name}: {copied} bytes of its state are not written in place; {"; ".join(moves)}')
+        if copied := not_donated(compiled, state):
+            moves.append(f'{copied} bytes of the state are not written in place')
+        if moves:
+            raise UserError(f'the {name} of {config.name} on {slice_.name}: {"; ".join(moves)}')
+        print(
+            f'{config.name} on {slice_.name}: the {name} compiles in {seconds:.1f} s; a chip has '
+            f'{sizes.argument_size_in_bytes / 2**20:.0f} MiB of arguments, {sizes.temp_size_in_bytes / 2**20:.1f} of '
+            'temporaries'
+        )
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ HloModule jit_decode, entry_computation_layout={...}
 ENTRY %main (p: bf16[26,8,4,768,256]) -> (f32[64,32000]) {
   %p = bf16[26,8,4,768,256]{4,3,2,1,0:T(8,128)(2,1)} parameter(0)
   %transpose.7 = f32[64,32000]{0,1:T(8,128)} transpose(%logits), dimensions={0,1}
-  %all-gather-start.2 = (bf16[26,9216,288]{2,1,0}, bf16[26,9216,2304]{2,1,0:T(8,128)}) all-gather-start(%w), channel_id=1
+  %all-gather-start.2 = (bf16[26,9216,288]{2,1,0}, bf16[26,9216,2304]{2,1,0}) all-gather-start(%w), channel_id=1
   %all-gather-done.2 = bf16[26,9216,2304]{2,1,0:T(8,128)} all-gather-done(%all-gather-start.2)
   %all-reduce.1 = f32[64]{0:T(128)} all-reduce(%a), replica_groups=[1,8]<=[8], to_apply=%add
   %all-reduce.2 = f32[64]{0:T(128)} all-reduce(%b), replica_groups=[1,8]<=[8], to_apply=%add
@@ -127,7 +127,8 @@ def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
 def on_the_tpu_compiler(script):
     """Runs a script where JAX sees no fake devices, and libtpu is loaded by nobody else; returns what it prints."""
     environment = {name: value for name, value in os.environ.items() if name not in ('XLA_FLAGS', 'JAX_PLATFORMS')}
-    script = 'from cosample_jax import aot, memory\nfrom cosample_jax.gemma.config import variant\n' + textwrap.dedent(script)
+    imports = 'from cosample_jax import aot, memory\nfrom cosample_jax.gemma.config import variant\n'
+    script = imports + textwrap.dedent(script)
     done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -138,8 +139,8 @@ def on_the_tpu_compiler(script):
 @pytest.mark.parametrize('topology', ['v4:2x2x1', 'v5e:2x2', 'v5p:2x2x1', 'v6e:2x2'])
 def test_decode_on_tpu_moves_no_cache(topology):
     printed = on_the_tpu_compiler(f"""
-        slice_, config, shape = memory.parse_slice('{topology}'), variant('gemma2_2b'), memory.Sampling(64, 800, 256, 512)
-        mesh = aot.slice_mesh(slice_, memory.Sizes(fsdp=2, tensor=2))
+        config, shape = variant('gemma2_2b'), memory.Sampling(64, 800, 256, 512)
+        mesh = aot.slice_mesh(memory.parse_slice('{topology}'), memory.Sizes(fsdp=2, tensor=2))
         decode = aot.lower_sampling(config, mesh, shape)['decode'].compile()
         state = aot.abstract_state(config, mesh, shape)
         assert mesh.size == 4
