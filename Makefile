@@ -19,8 +19,10 @@ install: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m 'not slow'
 
-check-all: $(VENV)/.installed-dev
+# The last line: what needs the TPU compiler, which the other tests run without (see tpu-compile).
+check-all: $(VENV)/.installed-dev $(VENV)/libtpu
 	$(BIN)/python -m pytest -rs
+	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -rs -m slow tests/test_aot.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

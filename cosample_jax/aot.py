@@ -1,82 +1,260 @@
-"""The real TPU compiler on a machine without a TPU.
+"""The real TPU compiler on a machine without a TPU, and structural checks on what it compiled.
 
-libtpu (extra `tpu`) compiles for a slice that is only described; nothing is executed. ``python -m cosample_jax.aot``
-compiles a training step of Gemma 2 2B on a v5e slice and prints what the compiler says of its memory.
+libtpu (extra `tpu`) compiles for a slice that is only described; nothing is executed. Lowered here are the programs
+that the product runs, on its own mesh: both prefills, the insertion into rows, the decode loop, the training step.
+
+`memory_analysis` may be trusted. `cost_analysis` may not (a loop's body counts once): what a program moves is proven by
+its structure instead. ``python -m cosample_jax.aot`` takes every program of a small Gemma through the compiler and
+checks it.
 """
 
+import collections
+import math
 import os
+import re
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
 
 # Read by libtpu and JAX when they start: no TPU is looked for, and only the CPU is there to run on.
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # nothing is executed: two processes may compile at once
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+from cosample_jax import sharding
 from cosample_jax.errors import UserError
+from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.weights import abstract_params
+from cosample_jax.memory import Sampling, Sizes, Slice, Training, check_mesh, parse_slice
+from cosample_jax.sampling import decode, engine
+from cosample_jax.sampling.policy import Policy
+from cosample_jax.training.loop import FINETUNE
 from cosample_jax.training.packing import Batch
-from cosample_jax.training.step import Recipe, TrainState, optimizer, train_step
-
-# Chips of one host, as libtpu wants to be told: (x, y, z).
-HOST_BOUNDS = {'v4': (2, 2, 1), 'v5e': (2, 4, 1), 'v5p': (2, 2, 1), 'v6e': (2, 4, 1)}
+from cosample_jax.training.step import TrainState, init_state, train_step
 
 
-def topology_mesh(name: str, axis: str = 'fsdp') -> Mesh:
-    """A one-axis mesh over the chips of a slice such as 'v5e:2x4'. Raises UserError when libtpu is not installed."""
+def slice_mesh(slice_: Slice, sizes) -> Mesh:
+    """The mesh of a slice's chips. UserError when libtpu is not installed or the sizes are not the slice's."""
     from jax.experimental import topologies
 
-    kind = name.partition(':')[0]
-    if kind not in HOST_BOUNDS:
-        raise UserError(f'unknown TPU {kind!r}: one of {", ".join(HOST_BOUNDS)}')
+    check_mesh(slice_, sizes)
     try:
         topology = topologies.get_topology_desc(
             platform='tpu',
-            topology_name=name,
-            chip_config_name='default',
-            chips_per_host_bounds=HOST_BOUNDS[kind],
+            topology_name=slice_.name,
+            # Both cores of a v4 chip work as one device, as they do on a Cloud TPU.
+            chip_config_name='megacore' if slice_.kind == 'v4' else 'default',
+            chips_per_host_bounds=slice_.host_bounds,
             num_slices=1,
         )
     except (RuntimeError, NotImplementedError) as error:
-        raise UserError(f'no TPU compiler for {name} ({error}): pip install "cosample_jax[tpu]"') from None
-    return Mesh(np.array(topology.devices), (axis,))
+        reason = str(error).split('\n')[0]
+        raise UserError(f'no TPU compiler for {slice_.name} ({reason}): pip install "cosample_jax[tpu]"') from None
+    return sharding.make_mesh(sizes, topology.devices)
 
 
-def compile_train_step(config: GemmaConfig, mesh: Mesh, rows: int, row_length: int):
-    """One optimisation step of `config` as a compiled program; weights are split over the mesh's only axis."""
-    (axis,) = mesh.axis_names
-    chips = mesh.devices.size
+def lower_sampling(
+    config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16
+) -> dict[str, jax.stages.Lowered]:
+    """The programs of `sampling.engine`, by name: 'prefix' (when there is one), 'questions', 'insert', 'decode'."""
+    params = abstract_params(config, dtype, mesh)
+    arguments = {'config': config, 'mesh': mesh}
+    prefix, lowered = None, {}
+    if shape.prefix:
+        lowered['prefix'] = decode.prefill_prefix.lower(params, _whole((shape.prefix,), mesh), **arguments)
+        prefix = _kv(config, (shape.prefix,), model.PREFIX_AXES, mesh, dtype)
+    questions = _whole((engine.QUESTIONS, shape.question), mesh)
+    lowered['questions'] = decode.prefill_questions.lower(params, questions, prefix, **arguments)
+    question_kv = _kv(config, (shape.question,), model.CACHE_AXES, mesh, dtype, rows=engine.QUESTIONS)
+    state = abstract_state(config, mesh, shape, dtype)
+    inserted = engine.insert_size(shape.slots)
+    starts = decode.Starts(
+        *(_whole((inserted,), mesh, np.uint32 if field == 'hashes' else np.int32) for field in decode.Starts._fields)
+    )
+    lowered['insert'] = decode.insert.lower(state, question_kv, starts, np.uint32(0), np.int32(1))
+    policy = Policy(temperature=0.7, top_k=3, stop_ids=(1, 108))
+    lowered['decode'] = decode.decode.lower(
+        params, state, prefix, config=config, policy=policy, loop=engine.LOOP, mesh=mesh
+    )
+    return lowered
 
-    def sharded(leaf):
-        """Along the largest axis that divides evenly."""
-        axes = sorted(range(len(leaf.shape)), key=lambda i: -leaf.shape[i])
-        along = next((i for i in axes if leaf.shape[i] % chips == 0), None)
-        spec = PartitionSpec(*(axis if i == along else None for i in range(len(leaf.shape))))
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
-    params = abstract_params(config)
-    recipe = Recipe()
-    state = TrainState(jax.ShapeDtypeStruct((), np.int32), params, jax.eval_shape(optimizer(recipe).init, params))
-    state = jax.tree.map(sharded, state)
+def abstract_state(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16) -> decode.State:
+    """The donated state of the decode loop."""
+    state = jax.eval_shape(
+        lambda: decode.empty_state(
+            config=config, rows=shape.slots, slots=shape.question + shape.new_tokens, dtype=dtype, mesh=None
+        )
+    )
+    return _placed(state, decode.state_shardings, mesh)
+
+
+def lower_train_step(config: GemmaConfig, mesh: Mesh, shape: Training, dtype=jnp.bfloat16) -> jax.stages.Lowered:
+    """One optimisation step, computed in `dtype` on float32 master weights."""
     dtypes = Batch(*(np.int32,) * 4, np.float32)
-    by_rows = NamedSharding(mesh, PartitionSpec(axis))
-    batch = Batch(*(jax.ShapeDtypeStruct((rows, row_length), dtype, sharding=by_rows) for dtype in dtypes))
-    return train_step.lower(state, batch, np.float32(1e-6), config=config, recipe=recipe).compile()
+    by_rows = sharding.named(mesh, ('rows',))
+    batch = Batch(*(jax.ShapeDtypeStruct((shape.rows, shape.row_length), each, sharding=by_rows) for each in dtypes))
+    state = abstract_train_state(config, mesh)
+    return train_step.lower(state, batch, np.float32(1e-6), config=config, recipe=FINETUNE, mesh=mesh, dtype=dtype)
+
+
+def abstract_train_state(config: GemmaConfig, mesh: Mesh) -> TrainState:
+    """The donated state of the training step."""
+    state = jax.eval_shape(lambda params: init_state(params, FINETUNE), abstract_params(config))
+    return _placed(state, sharding.param_shardings, mesh)
+
+
+def _placed(tree, shardings, mesh: Mesh):
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings(tree, mesh))
+
+
+def _whole(shape: tuple[int, ...], mesh: Mesh, dtype=np.int32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, ()))
+
+
+def _kv(config: GemmaConfig, tokens, axes, mesh: Mesh, dtype, rows: int | None = None):
+    shape = (config.num_layers, *(() if rows is None else (rows,)), config.num_kv_heads, *tokens, config.head_dim)
+    return (_array(shape, axes, mesh, dtype),) * 2
+
+
+def device_bytes(tree) -> int:
+    """Bytes of a tree of arrays (or shapes) on one device."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def not_donated(compiled: jax.stages.Compiled, state) -> int:
+    """Bytes of the donated `state` that the program does not write in place: 0 when all is well.
+
+    The compiler counts whole tiles, so what it aliases is at least the state's bytes.
+    """
+    return max(0, device_bytes(state) - compiled.memory_analysis().alias_size_in_bytes)
+
+
+def temporary_share(compiled: jax.stages.Compiled, cache) -> float:
+    """The program's temporaries as a share of the KV cache's bytes."""
+    return compiled.memory_analysis().temp_size_in_bytes / device_bytes(cache)
+
+
+class Instruction(NamedTuple):
+    """One kind of instruction of a compiled program, and how often its text holds it (a loop's body once)."""
+
+    op: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    count: int
+
+
+_INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?[\w.-]+ = (?P<result>\(.*?\)|\S+) (?P<op>[a-z][a-z0-9-]*)\(')
+_ARRAY = re.compile(r'\b(?P<dtype>pred|[a-z]+[0-9]+[a-z0-9]*)\[(?P<shape>[0-9,]*)\]')
+_MOVES = ('copy', 'transpose', 'all-gather')
+_COLLECTIVES = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
+
+
+def instructions(hlo: str, ops: Iterable[str]) -> list[Instruction]:
+    """The instructions of a compiled program's text (`compiled.as_text()`) that are one of `ops`, largest first.
+
+    An asynchronous one counts once, at its start, with the largest array of its result.
+    """
+    counts = collections.Counter()
+    for line in hlo.splitlines():
+        found = _INSTRUCTION.match(line)
+        if found is None or found['op'].removesuffix('-start') not in ops:
+            continue
+        arrays = [
+            (array['dtype'], tuple(int(size) for size in array['shape'].split(',') if size))
+            for array in _ARRAY.finditer(found['result'])
+        ]
+        dtype, shape = max(arrays, key=lambda array: math.prod(array[1]))
+        counts[found['op'].removesuffix('-start'), dtype, shape] += 1
+    made = [
+        Instruction(op, dtype, shape, math.prod(shape) * _item_bytes(dtype), count)
+        for (op, dtype, shape), count in counts.items()
+    ]
+    return sorted(made, key=lambda instruction: -instruction.bytes)
+
+
+def collectives(hlo: str) -> list[Instruction]:
+    """What the devices send one another."""
+    return instructions(hlo, _COLLECTIVES)
+
+
+def whole_moves(hlo: str, arrays: dict[str, jax.ShapeDtypeStruct], mesh: Mesh) -> list[str]:
+    """The copies, transposes and all-gathers of something as large as one of the named `arrays`, one line each.
+
+    As large means: as many elements as its part on a device, or as several devices' parts put together. Not its very
+    shape, which the compiler is free to merge, split and permute.
+    """
+    over = {1}
+    for size in mesh.shape.values():
+        over |= {ways * size for ways in over}
+    sizes = {
+        math.prod(array.sharding.shard_shape(array.shape)) * ways: name
+        for name, array in arrays.items()
+        for ways in over
+    }
+    return [
+        f'{i.op} {i.dtype}{list(i.shape)} ({i.bytes / 2**20:.0f} MiB, {i.count} times) is as large as {name}'
+        for i in instructions(hlo, _MOVES)
+        if (name := sizes.get(math.prod(i.shape)))
+    ]
+
+
+def _item_bytes(dtype: str) -> int:
+    bits = re.search(r'[0-9]+', dtype)
+    return max(1, int(bits[0]) // 8) if bits else 1
+
+
+def never_moved(config: GemmaConfig, mesh: Mesh, shape: Sampling | Training, dtype=jnp.bfloat16) -> dict:
+    """What a program of this shape must not copy, transpose or gather whole: caches, stacked matrices, logits."""
+    matrices = {
+        f'the stacked weight {jax.tree_util.keystr(path, simple=True, separator="/")}': leaf
+        for path, leaf in jax.tree.leaves_with_path(abstract_params(config, dtype, mesh))
+        if len(leaf.shape) > 2
+    }
+    if isinstance(shape, Training):
+        logits = (shape.rows, shape.row_length, config.vocab_size)
+        axes = ('logit_rows', 'tokens', 'vocab')
+        return matrices | {'the logits of all tokens': _array(logits, axes, mesh, jnp.float32)}
+    cache = abstract_state(config, mesh, shape, dtype).cache
+    logits = _array((shape.slots, config.vocab_size), ('logit_rows', 'vocab'), mesh, jnp.float32)
+    return matrices | {'the KV cache': jax.tree.leaves(cache)[0], 'the logits of all rows': logits}
+
+
+def _array(shape, axes, mesh: Mesh, dtype) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, axes, shape))
 
 
 def main() -> None:
-    topology, config = 'v5e:2x4', variant('gemma2_2b')
-    mesh = topology_mesh(topology)
-    memory = compile_train_step(config, mesh, rows=8, row_length=512).memory_analysis()
-    gib = {
-        'arguments': memory.argument_size_in_bytes,
-        'aliased': memory.alias_size_in_bytes,
-        'temporaries': memory.temp_size_in_bytes,
-    }
-    shown = ', '.join(f'{name} {size / 2**30:.2f} GiB' for name, size in gib.items())
-    print(f'{config.name}: one training step compiles for {topology}; per chip {shown}')
+    """The decode loop and the training step of a small Gemma on a slice: compiled, and their structure checked.
+
+    UserError for what is wrong with them.
+    """
+    slice_, config = parse_slice('v5e:2x2'), variant('gemma3_270m')
+    mesh = slice_mesh(slice_, Sizes(fsdp=2, tensor=2))
+    sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 512)
+    decode_loop = lower_sampling(config, mesh, sampling)['decode'], abstract_state(config, mesh, sampling), sampling
+    step = lower_train_step(config, mesh, training), abstract_train_state(config, mesh), training
+    for name, (lowered, state, shape) in {'decode loop': decode_loop, 'training step': step}.items():
+        start = time.perf_counter()
+        compiled = lowered.compile()
+        seconds, sizes = time.perf_counter() - start, compiled.memory_analysis()
+        moves = whole_moves(compiled.as_text(), never_moved(config, mesh, shape), mesh)
+        if copied := not_donated(compiled, state):
+            moves.append(f'{copied} bytes of the state are not written in place')
+        if moves:
+            raise UserError(f'the {name} of {config.name} on {slice_.name}: {"; ".join(moves)}')
+        print(
+            f'{config.name} on {slice_.name}: the {name} compiles in {seconds:.1f} s; a chip has '
+            f'{sizes.argument_size_in_bytes / 2**20:.0f} MiB of arguments, {sizes.temp_size_in_bytes / 2**20:.1f} of '
+            'temporaries'
+        )
 
 
 if __name__ == '__main__':

@@ -52,8 +52,12 @@ VERBS = {
     'evaluate': Verb('measure the trained models on the test problems'),
     'report': Verb('write report/index.html with its figures and tables'),
     'plan': Verb(
-        'print tokens and predicted seconds of each stage',
+        'print tokens and predicted seconds of each stage, and the memory of each model',
         'cosample_jax.commands.plan',
+        (
+            ('topology', Flag('a TPU slice to plan for, such as v5e:2x4, instead of this machine')),
+            ('compile', Flag('ask the real TPU compiler too; needs --topology and the extra tpu', bool)),
+        ),
         workdir='',
     ),
     'doctor': Verb(
@@ -205,6 +209,7 @@ def run_stages(name: str, args: SimpleNamespace) -> None:
 
     prediction = plan.predict(args.config)
     plan.print_table(prediction)
+    plan.require_fit(prediction)
     if not args.workdir.path('plan.json').exists():
         write_json(args.workdir.path('plan.json'), prediction)
     for stage in stages.STAGES:
@@ -226,7 +231,7 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
     known = _flags_of(verb)
     values = flags.FlagValues()
     for flag_name, flag in known.items():
-        define = flags.DEFINE_integer if flag.kind is int else flags.DEFINE_string
+        define = {int: flags.DEFINE_integer, bool: flags.DEFINE_boolean, str: flags.DEFINE_string}[flag.kind]
         define(flag_name, None, flag.help, flag_values=values)
     overrides = [arg for arg in argv if arg.lstrip('-').removeprefix('no').startswith('config.')]
     if not verb.config and overrides:

@@ -6,14 +6,26 @@ Tokens are counted from the configuration and from the task's own gold solutions
 
 with constants measured on a 2-core CPU, scaled by the speed at which THIS machine multiplies two matrices. Tiny models
 are bound by the first term in the brackets, real ones by the second.
+
+Memory of each model, sampling and fine-tuned, is that of :mod:`cosample_jax.memory`, against what a device has.
 """
 
+import math
+import os
 import time
+from collections.abc import Callable, Iterator
 
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from cosample_jax import cells, tasks
+from cosample_jax import cells, memory, sharding, tasks
 from cosample_jax import config as config_lib
+from cosample_jax.errors import UserError
+from cosample_jax.gemma import model as gemma_model
+from cosample_jax.gemma.config import variant
+from cosample_jax.gemma.tokenizer import Tokenizer
+from cosample_jax.tasks import prompts
 
 # Measured on 2 cores that multiply float32 matrices at REFERENCE_FLOPS: see the docstring.
 REFERENCE_FLOPS = 2.65e11
@@ -23,10 +35,12 @@ ORDER = ('prepare', 'pretrain', 'sample', 'grade', 'judge', 'analyze', 'finetune
 FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report': 4.5}
 
 
-def predict(config) -> dict:
-    """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ...}`` of a finalized config.
+def predict(config, slice_: memory.Slice | None = None) -> dict:
+    """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...}`` of a
+    finalized config.
 
-    Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training.
+    Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training. Memory is as
+    `memory_section` says: of the chips of `slice_`, or of this machine's devices.
     """
     speed = _matmul_flops() / REFERENCE_FLOPS
     splits = tasks.get(config.task.name).build(config)
@@ -64,7 +78,129 @@ def predict(config) -> dict:
         answered.append(_work(DECODE, samples * solution, 2 * params[model], 3, samples))
     stages['finetune'] = _total(learned, speed)
     stages['evaluate'] = _total(answered, speed)
-    return {'stages': stages, 'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1)}
+    return {
+        'stages': stages,
+        'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1),
+        'memory': memory_section(config, lengths(config, splits, count), slice_),
+    }
+
+
+def lengths(config, splits: dict, count: Callable[[str], float]) -> dict[str, int]:
+    """Tokens of the few-shot ``prefix``, and of the longest ``question``, as a zero-shot prompt, of any split."""
+    frame = count(prompts.zero_shot(''))
+    return {
+        'prefix': 1 + math.ceil(count(prompts.few_shot(splits.get('shots', ()), '')) - frame),
+        'question': math.ceil(max(count(prompts.zero_shot(p.question)) for ps in splits.values() for p in ps)),
+    }
+
+
+def sampling_shape(config, tokens: dict[str, int]) -> memory.Sampling:
+    question = 16 * -(-tokens['question'] // 16)
+    return memory.Sampling(config.sampling.slots, tokens['prefix'], question, config.sampling.max_new_tokens)
+
+
+def training_shape(config, tokens: dict[str, int]) -> memory.Training:
+    """The most rows that a batch can be packed into: every example as long as the longest question and answer."""
+    row_length = config.finetune.row_length
+    in_a_row = max(1, row_length // (tokens['question'] + config.sampling.max_new_tokens))
+    rows = -(-config.finetune.batch_size // in_a_row)
+    multiple = config.finetune.row_multiple
+    return memory.Training(-(-rows // multiple) * multiple, row_length)
+
+
+def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None = None) -> dict:
+    """``{"device": ..., "bytes": what one has, "rows": [...]}``: of each model and stage what a device must hold, and
+    under ``fix`` the smallest change of one setting that makes it fit, when it does not ('' when nothing tried does).
+
+    UserError when the mesh is not the slice's.
+    """
+    if slice_ is not None:
+        memory.check_mesh(slice_, config.mesh)
+        device, there = f'a chip of {slice_.name}', slice_.usable
+    else:
+        device, there = _this_device(config.mesh)
+    stages = [('sampling', name) for name in dict.fromkeys((*config.roles.sources, *config.roles.trained))]
+    stages += [('fine-tuning', name) for name in config.roles.trained]
+    accelerated = slice_ is not None
+    rows = []
+    for stage, name in stages:
+        needed = _needed(config, tokens, stage, name, accelerated)
+        row = {'model': name, 'variant': config.models[name].variant, 'stage': stage, **needed._asdict()}
+        shape = sampling_shape(config, tokens) if stage == 'sampling' else training_shape(config, tokens)
+        row |= {'total': needed.total, 'shape': shape._asdict()}
+        if needed.total > there:
+            row['fix'] = _smallest_fix(config, tokens, stage, name, accelerated, there)
+        rows.append(row)
+    return {'device': device, 'bytes': there, 'rows': rows}
+
+
+def require_fit(prediction: dict) -> None:
+    """UserError for the first model and stage that no device can hold."""
+    section = prediction['memory']
+    for row in section['rows']:
+        if row['total'] > section['bytes']:
+            cure = f'{row["fix"]} would fit' if row['fix'] else 'no single change of the settings would fit'
+            raise UserError(
+                f'{row["stage"]} of config.models.{row["model"]} ({row["variant"]}) needs '
+                f'{row["total"] / memory.GIB:.1f} GiB a device, and {section["device"]} has '
+                f'{section["bytes"] / memory.GIB:.1f}: {cure}'
+            )
+
+
+def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: bool) -> memory.Memory:
+    dtype = jax.numpy.bfloat16 if accelerated else gemma_model.compute_dtype()
+    sizes = memory.Sizes(*(config.mesh[axis] for axis in sharding.MESH_AXES))
+    shape = variant(config.models[name].variant)
+    if stage == 'sampling':
+        return memory.sampling(shape, sizes, sampling_shape(config, tokens), dtype)
+    return memory.fine_tuning(shape, sizes, training_shape(config, tokens), dtype)
+
+
+def _smallest_fix(config, tokens: dict[str, int], stage: str, name: str, accelerated: bool, there: int) -> str:
+    """The change of one setting by the smallest factor that makes a stage fit, as flags; of equals, the one that needs
+    no more devices. A mesh axis may take what 'data' has, too.
+    """
+    for _, changes in sorted(_changes(config, stage), key=lambda change: change[0]):
+        other = ConfigDict(config.to_dict())
+        other.update_from_flattened_dict(changes)
+        if _needed(other, tokens, stage, name, accelerated).total <= there:
+            return ' '.join(f'--config.{field}={value}' for field, value in changes.items())
+    return ''
+
+
+def _changes(config, stage: str) -> Iterator[tuple[tuple[float, int], dict[str, int]]]:
+    """((factor, devices), fields) of the settings to try."""
+    mesh = memory.Sizes(*(config.mesh[axis] for axis in sharding.MESH_AXES))
+    field = 'sampling.slots' if stage == 'sampling' else 'finetune.batch_size'
+    value = config_lib.get(config, field)
+    ways = mesh.data * mesh.fsdp if stage == 'sampling' else 1
+    for fewer in range(value - ways, 0, -ways):
+        yield (value / fewer, math.prod(mesh)), {field: fewer}
+    for axis in ('fsdp', 'tensor'):
+        for factor in (2**n for n in range(1, 11)):
+            larger = mesh._replace(**{axis: getattr(mesh, axis) * factor})
+            taken = larger._replace(data=mesh.data // factor)
+            for sizes in [larger] + [taken] * (mesh.data % factor == 0):
+                changes = {
+                    f'mesh.{a}': getattr(sizes, a) for a in sharding.MESH_AXES if getattr(sizes, a) != getattr(mesh, a)
+                }
+                rows = sizes.data * sizes.fsdp
+                if stage == 'sampling' and value % rows:
+                    continue
+                if stage == 'fine-tuning' and config.finetune.row_multiple % rows:
+                    changes['finetune.row_multiple'] = math.lcm(config.finetune.row_multiple, rows)
+                yield (factor, math.prod(sizes)), changes
+
+
+def _this_device(mesh) -> tuple[str, int]:
+    """What one device of the mesh has: an accelerator's own memory, or its share of the machine's."""
+    device = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != 'cpu' else None
+    if stats and 'bytes_limit' in stats:
+        return f'a {device.device_kind} here', stats['bytes_limit']
+    devices = math.prod(mesh[axis] for axis in sharding.MESH_AXES)
+    whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return 'this machine' if devices == 1 else f'each of {devices} devices of this machine', whole // devices
 
 
 def print_table(prediction: dict) -> None:
@@ -87,9 +223,23 @@ def print_table(prediction: dict) -> None:
     table.add_row('in all', '', '', '', f'{total:,.0f}')
     console = Console()
     console.print(table)
+    console.print(_memory_table(prediction['memory']))
     console.print(
         f'(seconds: a model for a machine that multiplies matrices at {prediction["matmul_gflops"]:g} GFLOP/s)'
     )
+
+
+def _memory_table(section: dict):
+    from rich.table import Table
+
+    has = f'{section["device"]} has {section["bytes"] / memory.GIB:.2f}'
+    table = Table('model', 'stage', *memory.Memory._fields, 'total', title=f'memory of a device, GiB ({has})')
+    for column in table.columns[2:]:
+        column.justify = 'right'
+    for row in section['rows']:
+        figures = (f'{row[field] / memory.GIB:.3f}' for field in (*memory.Memory._fields, 'total'))
+        table.add_row(f'{row["model"]} ({row["variant"]})', row['stage'], *figures)
+    return table
 
 
 def _work(rates: dict, tokens: float, flops_per_token: float, compilations: int, samples: int = 0) -> dict:
@@ -121,11 +271,16 @@ def _timed(work) -> float:
     return time.perf_counter() - start
 
 
-def _token_counter(config):
-    """Tokens of a text: by the shipped tokenizer when a shipped model is used, else 3.5 characters each."""
+def _token_counter(config) -> Callable[[str], float]:
+    """Tokens of a text: by the shipped tokenizer when a shipped model is used, by the one that the configuration names,
+    else 3.5 characters each.
+    """
     from cosample_jax import embedded
 
     if any(entry.init == 'package' for entry in config.models.values()):
         tokenizer = embedded.tokenizer()
-        return lambda text: len(tokenizer.encode(text))
-    return lambda text: len(text) / 3.5
+    elif config.tokenizer:
+        tokenizer = Tokenizer(config.tokenizer)
+    else:
+        return lambda text: len(text) / 3.5
+    return lambda text: len(tokenizer.encode(text))

@@ -1,10 +1,13 @@
 """Where arrays live: one mesh, and one table from what an axis means to the mesh axes it is split over.
 
-Rows (of a batch, or of the sampler) go over 'data' and 'fsdp'; heads, feed-forward width and vocabulary over
-'tensor'; the embedding width of parameters over 'fsdp'. An axis that does not divide is kept whole.
+Rows (of a batch, or of the sampler) go over 'data' and 'fsdp'; heads and feed-forward width over 'tensor'; the
+embedding width of parameters over 'fsdp'. The vocabulary goes over both, of the table and of the logits alike: the
+table is a quarter of a small Gemma, and so it is never gathered, nor is its gradient. An axis that does not divide is
+kept whole.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,7 +19,8 @@ MESH_AXES = ('data', 'fsdp', 'tensor')
 RULES: dict[str, tuple[str, ...]] = {
     'rows': ('data', 'fsdp'),
     'embed': ('fsdp',),
-    'vocab': ('tensor',),
+    'vocab': ('tensor', 'fsdp'),
+    'logit_rows': ('data',),  # the vocabulary takes 'fsdp'
     'heads': ('tensor',),
     'kv_heads': ('tensor',),
     'ffw': ('tensor',),
@@ -24,7 +28,7 @@ RULES: dict[str, tuple[str, ...]] = {
 
 # The axes of each weight; norm scales, which are not listed, are kept whole.
 _WEIGHTS = {
-    'input_embedding': ('vocab', 'embed'),
+    'input_embedding': ('vocab', 'width'),
     'q_einsum': ('layers', 'heads', 'embed', 'head'),
     'kv_einsum': ('layers', 'kv', 'kv_heads', 'embed', 'head'),
     'attn_vec_einsum': ('layers', 'heads', 'head', 'embed'),
@@ -33,13 +37,17 @@ _WEIGHTS = {
 }
 
 
-def make_mesh(sizes) -> Mesh:
-    """The mesh of sizes.data * sizes.fsdp * sizes.tensor devices; UserError when there are not that many."""
+def make_mesh(sizes, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of sizes.data * sizes.fsdp * sizes.tensor devices, the first of `devices` (None: this machine's).
+
+    UserError when there are not that many.
+    """
+    devices = jax.devices() if devices is None else devices
     shape = tuple(getattr(sizes, axis) for axis in MESH_AXES)
-    if math.prod(shape) > jax.device_count():
+    if math.prod(shape) > len(devices):
         wanted = ' x '.join(f'{axis}={size}' for axis, size in zip(MESH_AXES, shape, strict=True))
-        raise UserError(f'mesh.{wanted} needs {math.prod(shape)} devices and there are {jax.device_count()}')
-    devices = jax.devices()[: math.prod(shape)]
+        raise UserError(f'mesh.{wanted} needs {math.prod(shape)} devices and there are {len(devices)}')
+    devices = devices[: math.prod(shape)]
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 

@@ -31,6 +31,7 @@ def ran(monkeypatch):
     plan = types.ModuleType('cosample_jax.plan')
     plan.predict = lambda config: {'stages': {'sample': {'seconds': 2.0}}}
     plan.print_table = lambda prediction: print('the plan')
+    plan.require_fit = lambda prediction: None
     monkeypatch.setitem(sys.modules, 'cosample_jax.plan', plan)
     monkeypatch.setattr('cosample_jax.plan', plan, raising=False)
     return made

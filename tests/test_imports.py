@@ -27,11 +27,13 @@ ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
     'stages': ROOMS | MIDDLE | {'validation'},
-    'commands': ROOMS | MIDDLE | {'stages'},
+    'commands': ROOMS | MIDDLE | {'stages', 'memory', 'aot'},
     'validation': {'sampling', 'grading'} | MIDDLE,  # the one place outside a stage where the two meet
     **dict.fromkeys(ROOMS, MIDDLE),
     'report': MIDDLE | {'analysis'},
-    'aot': {'sampling', 'training'} | MIDDLE,
+    'plan': MIDDLE | {'memory'},
+    'memory': {'sampling', 'training'} | MIDDLE,
+    'aot': {'sampling', 'training', 'memory'} | MIDDLE,
     'tasks': {'gemma'},
     'embedded': {'checkpoint', 'gemma'},
     'checkpoint': {'gemma', 'sharding'},

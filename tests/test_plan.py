@@ -3,7 +3,8 @@
 import pytest
 
 from cosample_jax import config as config_lib
-from cosample_jax import embedded, plan
+from cosample_jax import embedded, memory, plan
+from cosample_jax.errors import UserError
 from cosample_jax.tasks import arithmetic
 
 
@@ -58,3 +59,82 @@ def test_the_stages_of_the_plan_are_the_stages(repository, steady):
     from cosample_jax.stages import STAGES
 
     assert tuple(predict(repository)) == STAGES == plan.ORDER
+
+
+REAL = {
+    'models.weak.variant': 'gemma2_9b',
+    'models.strong.variant': 'gemma2_27b',
+    'models.student.variant': 'gemma_7b',
+    **{f'models.{name}.init': 'path/of/weights' for name in ('weak', 'strong', 'student')},
+    'sampling.slots': 64,
+    'sampling.max_new_tokens': 512,
+    'finetune.row_length': 1024,
+    'finetune.row_multiple': 8,
+}
+
+
+def on_slice(repository, topology, **overrides):
+    config = config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')
+    config.update_from_flattened_dict(REAL | overrides)
+    slice_ = memory.parse_slice(topology)
+    return config_lib.finalize(config), plan.predict(config_lib.finalize(config), slice_)
+
+
+def test_every_model_has_its_memory_and_what_fits_is_let_through(repository, steady):
+    config = config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')
+    prediction = plan.predict(config_lib.finalize(config))
+    told = [(row['stage'], row['model']) for row in prediction['memory']['rows']]
+    sampled, trained = ('weak', 'strong', 'student'), ('student', 'weak', 'strong')
+    assert told == [('sampling', name) for name in sampled] + [('fine-tuning', name) for name in trained]
+    assert all(row['total'] < 2**28 for row in prediction['memory']['rows'])
+    plan.require_fit(prediction)
+
+
+def test_what_cannot_fit_is_refused_with_a_change_that_would(repository, steady):
+    _, prediction = on_slice(repository, 'v5e:2x4', **{'mesh.fsdp': 8})
+    with pytest.raises(UserError) as refused:
+        plan.require_fit(prediction)
+    line = str(refused.value)
+    assert '\n' not in line
+    assert line.startswith('fine-tuning of config.models.student (gemma_7b) needs 1')
+    assert 'GiB a device, and a chip of v5e:2x4 has 15.8: --config.mesh.fsdp=16' in line
+    # The change is true, and a smaller one is not.
+    rows = {factor: _student(repository, f'v5e:4x{factor // 4}', factor)['total'] for factor in (8, 16)}
+    assert rows[16] <= memory.parse_slice('v5e:4x4').usable < rows[8]
+
+
+def _student(repository, topology, fsdp):
+    overrides = {'mesh.fsdp': fsdp, 'finetune.row_multiple': fsdp}
+    rows = on_slice(repository, topology.replace('4x2', '2x4'), **overrides)[1]['memory']['rows']
+    return next(row for row in rows if (row['stage'], row['model']) == ('fine-tuning', 'student'))
+
+
+def test_too_many_rows_are_cured_by_fewer(repository, steady):
+    overrides = {'mesh.tensor': 8, 'sampling.slots': 400}
+    config, prediction = on_slice(repository, 'v5e:2x4', **overrides)
+    row = next(row for row in prediction['memory']['rows'] if row['model'] == 'strong')
+    assert row['total'] > prediction['memory']['bytes'] and row['fix'].startswith('--config.sampling.slots=')
+    slots = int(row['fix'].partition('=')[2])
+
+    def total(slots):
+        rows = on_slice(repository, 'v5e:2x4', **overrides | {'sampling.slots': slots})[1]['memory']['rows']
+        return next(row for row in rows if row['model'] == 'strong')['total']
+
+    assert 200 < slots < 400
+    assert total(slots) <= prediction['memory']['bytes'] < total(slots + 1)
+
+
+def test_the_mesh_of_a_plan_is_the_slice(repository, steady):
+    with pytest.raises(UserError, match='v5e:2x4 has 8 chips'):
+        on_slice(repository, 'v5e:2x4', **{'mesh.fsdp': 4})
+
+
+def test_a_batch_is_packed_into_at_most_the_planned_rows(repository):
+    from cosample_jax.training import packing
+
+    config = config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')
+    config.finetune.row_length, config.finetune.batch_size, config.finetune.row_multiple = 128, 33, 4
+    config.sampling.max_new_tokens = 30
+    shape = plan.training_shape(config, {'prefix': 0, 'question': 30})
+    longest = packing.Example([2] * 60, [True] * 60)
+    assert packing.pack([longest] * 33, 128, 4).tokens.shape == shape == (20, 128)

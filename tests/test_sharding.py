@@ -29,7 +29,7 @@ def shapes(config):
 def test_every_weight_has_a_place():
     specs = jax.tree.map(lambda s: s.spec, sharding.param_shardings(shapes(CONFIG), sharding.make_mesh(Sizes(2, 2, 2))))
     layers = specs['layers']
-    assert specs['embedder']['input_embedding'] == P(('tensor',), ('fsdp',))
+    assert specs['embedder']['input_embedding'] == P(('tensor', 'fsdp'), None)
     assert layers['attn']['q_einsum']['w'] == P(None, ('tensor',), ('fsdp',), None)
     assert layers['attn']['kv_einsum']['w'] == P(None, None, ('tensor',), ('fsdp',), None)
     assert layers['attn']['attn_vec_einsum']['w'] == P(None, ('tensor',), None, ('fsdp',))

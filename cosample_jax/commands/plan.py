@@ -1,7 +1,55 @@
-"""`cosample plan`: what a run would cost, before anything is spent."""
+"""`cosample plan`: what a run would cost and whether it fits, before anything is spent."""
 
-from cosample_jax import plan
+import time
+
+from cosample_jax.errors import UserError
 
 
 def main(args) -> None:
-    plan.print_table(plan.predict(args.config))
+    if args.compile and not args.topology:
+        raise UserError('--compile needs --topology, a slice such as v5e:2x4')
+    if args.compile:
+        from cosample_jax import aot  # first: it tells JAX that there is no TPU to look for
+    from cosample_jax import memory, plan
+
+    slice_ = memory.parse_slice(args.topology) if args.topology else None
+    prediction = plan.predict(args.config, slice_)
+    plan.print_table(prediction)
+    if args.compile:
+        _compile(args.config, slice_, prediction['memory'], aot)
+    plan.require_fit(prediction)
+
+
+def _compile(config, slice_, section: dict, aot) -> None:
+    """One line a program: the compiler's bytes beside ours."""
+    from cosample_jax import memory
+    from cosample_jax.gemma.config import variant
+
+    mesh = aot.slice_mesh(slice_, config.mesh)
+    sizes = memory.Sizes(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    for row in section['rows']:
+        shape = variant(row['variant'])
+        if row['stage'] == 'sampling':
+            wanted = memory.Sampling(**row['shape'])
+            lowered = aot.lower_sampling(shape, mesh, wanted)
+            ours = memory.sampling_programs(shape, sizes, wanted)
+        else:
+            wanted = memory.Training(**row['shape'])
+            lowered = {'train': aot.lower_train_step(shape, mesh, wanted)}
+            ours = {'train': (row['weights'] + row['optimizer'], row['temporaries'])}
+        for name, program in lowered.items():
+            start = time.perf_counter()
+            try:
+                told = program.compile().memory_analysis()
+                theirs = f'{_gib(told.argument_size_in_bytes)} and {_gib(told.temp_size_in_bytes)}'
+            except RuntimeError as error:  # the compiler's own word for what does not fit
+                theirs = str(error).split('\n')[0]
+            print(
+                f'{row["model"]} ({row["variant"]}) {name}: {time.perf_counter() - start:.1f} s; arguments and '
+                f'temporaries of a chip, GiB: compiler {theirs}; ours {_gib(ours[name][0])} and {_gib(ours[name][1])}',
+                flush=True,
+            )
+
+
+def _gib(size: int) -> str:
+    return f'{size / 2**30:.3f}'

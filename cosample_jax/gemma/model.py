@@ -14,7 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from cosample_jax import sharding
 from cosample_jax.gemma.attention import (
     UNREACHABLE,
     Part,
@@ -28,6 +30,9 @@ from cosample_jax.gemma.config import GemmaConfig
 
 Params = dict[str, Any]
 KV = tuple[jax.Array, jax.Array]  # keys (rotated) and values
+# What their axes mean, to `sharding`: those of rows, [L, B, K, S, H], and of a shared prefix, [L, K, P, H].
+CACHE_AXES = ('layers', 'rows', 'kv_heads', 'slots', 'head')
+PREFIX_AXES = ('layers', 'kv_heads', 'slots', 'head')
 
 
 class Layer(NamedTuple):
@@ -36,7 +41,7 @@ class Layer(NamedTuple):
     index: jax.Array | None  # int32 [], None when the cache is this layer's own
     window: jax.Array  # int32 [], UNREACHABLE for a global layer
     rope: jax.Array  # int32 [], which of the model's one or two rotations it uses
-    prefix_kv: KV | None  # each [K, H, P]
+    prefix_kv: KV | None  # each [K, P, H]
 
 
 class Shared(NamedTuple):
@@ -90,19 +95,20 @@ class Attention(nn.Module):
             keys = RMSNorm(name='_key_norm')(keys)
         sin, cos = (table[layer.rope] for table in shared.rotations)
         queries = rotate(queries, sin, cos) * c.query_scale
-        keys, values = (each.transpose(0, 2, 3, 1) for each in (rotate(keys, sin, cos), values))
+        keys, values = (each.transpose(0, 2, 1, 3) for each in (rotate(keys, sin, cos), values))
 
         if cache is None:
             new_kv = (keys, values)
             own = Part(keys, values, shared.distance)
         else:
             # A stacked cache stays whole in the scan carry and one token a row is written into it: as a
-            # scanned input and output it would be copied whole at every token.
+            # scanned input and output it would be copied whole at every token. Heads are indexed one by one: a
+            # slice over them makes the TPU compiler keep the cache in another order, and copy it there and back.
             new_kv = None
             stack = () if layer.index is None else (layer.index,)
-            where = (*stack, jnp.arange(x.shape[0]), slice(None), slice(None), shared.slots)
+            where = (*stack, jnp.arange(x.shape[0])[:, None], jnp.arange(k)[None], shared.slots[:, None])
             cache = tuple(
-                whole.at[where].set(new[..., 0], mode='promise_in_bounds', unique_indices=True)
+                whole.at[where].set(new[..., 0, :], mode='promise_in_bounds', unique_indices=True)
                 for whole, new in zip(cache, (keys, values), strict=True)
             )
             own = Part(*(whole[stack] for whole in cache), shared.distance)
@@ -137,11 +143,14 @@ class Block(nn.Module):
     """
 
     config: GemmaConfig
+    mesh: Mesh | None = None  # whole rows stay on their devices, and the weights come to them
 
     @nn.compact
     def __call__(self, carry: tuple[jax.Array, KV | None], layer: Layer, shared: Shared):
         c = self.config
         x, cache = carry
+        if self.mesh is not None:
+            x = sharding.constrain(x, self.mesh, ('rows', 'tokens', 'width'))
         out, cache, new_kv = Attention(c, name='attn')(RMSNorm(name='pre_attention_norm')(x), cache, layer, shared)
         x += RMSNorm(name='post_attention_norm')(out) if c.post_norms else out
         out = FeedForward(c, name='mlp')(RMSNorm(name='pre_ffw_norm')(x))
@@ -166,12 +175,18 @@ class Transformer(nn.Module):
     """Embedding, scanned blocks, final norm."""
 
     config: GemmaConfig
+    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(self, tokens, shared: Shared, cache: KV | None, prefix_kv: KV | None):
         c = self.config
+        block = Block
+        if cache is None and c.scan_unroll < c.num_layers:
+            # A gradient then keeps only what goes from layer to layer and computes the rest again. The models whose
+            # layers are not scanned are small enough to keep everything.
+            block = nn.remat(Block, prevent_cse=False)
         scanned = nn.scan(
-            Block,
+            block,
             variable_axes={'params': 0},
             split_rngs={'params': True},
             in_axes=(0, nn.broadcast),
@@ -179,7 +194,7 @@ class Transformer(nn.Module):
             unroll=c.scan_unroll,
         )
         x = Embedder(c, name='embedder')(tokens)
-        (x, cache), kv = scanned(c, name='layers')((x, cache), _layers(c, prefix_kv), shared)
+        (x, cache), kv = scanned(c, self.mesh, name='layers')((x, cache), _layers(c, prefix_kv), shared)
         return RMSNorm(name='final_norm')(x), cache, kv
 
 
@@ -197,6 +212,7 @@ def forward(
     positions: jax.Array,
     segment_ids: jax.Array,
     prefix_kv: KV | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, KV]:
     """Runs whole sequences, several of which may be packed into one row.
 
@@ -209,10 +225,11 @@ def forward(
         tokens: int32 [B, T].
         positions: int32 [B, T], absolute: those of a sequence after a prefix start at P.
         segment_ids: int32 [B, T]; padding is a segment like any other, by custom 0.
-        prefix_kv: Keys and values, each [L, K, H, P], of a prefix at positions 0 .. P-1 shared by all rows.
+        prefix_kv: Keys and values, each [L, K, P, H], of a prefix at positions 0 .. P-1 shared by all rows.
+        mesh: Splits the rows; left alone, the compiler may give every device all of them and part of the width.
 
     Returns:
-        The hidden states [B, T, D] after the final norm, and (keys, values), each [L, B, K, H, T].
+        The hidden states [B, T, D] after the final norm, and (keys, values), each [L, B, K, T, H].
     """
     same_segment = segment_ids[:, :, None] == segment_ids[:, None, :]
     shared = Shared(
@@ -221,7 +238,7 @@ def forward(
         prefix_distance=_prefix_distance(positions, prefix_kv),
         slots=None,
     )
-    hidden, _, kv = Transformer(config).apply({'params': params}, tokens, shared, None, prefix_kv)
+    hidden, _, kv = Transformer(config, mesh).apply({'params': params}, tokens, shared, None, prefix_kv)
     return hidden, kv
 
 
@@ -243,16 +260,16 @@ def decode_step(
         config: The model's shape.
         tokens: int32 [R].
         positions: int32 [R], each in P .. P + S - 1.
-        cache: Keys and values, each [L, R, K, H, S]; or, with `unstack`ed parameters, a list of L pairs of
-            [R, K, H, S].
-        prefix_kv: Keys and values, each [L, K, H, P], or None (P = 0).
+        cache: Keys and values, each [L, R, K, S, H]; or, with `unstack`ed parameters, a list of L pairs of
+            [R, K, S, H].
+        prefix_kv: Keys and values, each [L, K, P, H], or None (P = 0).
 
     Returns:
         The hidden states [R, D] after the final norm, and the cache.
     """
-    prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-1]
+    prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-2]
     unstacked = isinstance(params['layers'], list)
-    slots = (cache[0] if unstacked else cache)[0].shape[-1]
+    slots = (cache[0] if unstacked else cache)[0].shape[-2]
     positions = positions[:, None]
     shared = Shared(
         rotations=_rotations(config, positions),
@@ -272,6 +289,11 @@ def decode_step(
         (x, kv), _ = Block(config).apply({'params': params['layers'][index]}, (x, cache[index]), layer, shared)
         new_cache.append(kv)
     return RMSNorm().apply({'params': params['final_norm']}, x)[:, 0], new_cache
+
+
+def compute_dtype():
+    """What weights are multiplied in: bfloat16 on accelerators, float32 on CPU, which has no fast bfloat16."""
+    return jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16
 
 
 def unstack(params: Params, config: GemmaConfig) -> Params:
@@ -320,4 +342,4 @@ def _rotations(config: GemmaConfig, positions: jax.Array) -> tuple[jax.Array, ja
 def _prefix_distance(positions: jax.Array, prefix_kv: KV | None) -> jax.Array | None:
     if prefix_kv is None:
         return None
-    return distances(positions, jnp.arange(prefix_kv[0].shape[-1], dtype=jnp.int32)[None])
+    return distances(positions, jnp.arange(prefix_kv[0].shape[-2], dtype=jnp.int32)[None])

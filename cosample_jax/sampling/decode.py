@@ -17,7 +17,6 @@ from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.model import KV, Params
 from cosample_jax.sampling.policy import Policy, choose, sample_keys, token_keys
 
-_CACHE_AXES = ('layers', 'rows', 'kv_heads', 'head', 'slots')
 NO_TOKEN = -1  # in `Emitted.tokens`, where a row drew nothing
 
 
@@ -29,7 +28,7 @@ class State(NamedTuple):
         positions: int32 [R], absolute, of `tokens`.
         left: int32 [R], how many tokens the row may still draw; 0 when it is finished or idle.
         keys: [R], the key of the row's sample.
-        cache: [L, R, K, H, S] twice, or the list `model.unstack` goes with.
+        cache: [L, R, K, S, H] twice, or the list `model.unstack` goes with.
     """
 
     tokens: jax.Array
@@ -63,36 +62,48 @@ def is_unrolled(config: GemmaConfig) -> bool:
     return config.scan_unroll >= config.num_layers
 
 
-@functools.partial(jax.jit, static_argnames=('config',))
-def prefill_prefix(params: Params, tokens: jax.Array, *, config: GemmaConfig) -> KV:
-    """Keys and values [L, K, H, P] of the shared prefix, int32 [P]."""
+@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
+def prefill_prefix(params: Params, tokens: jax.Array, *, config: GemmaConfig, mesh: Mesh | None = None) -> KV:
+    """Keys and values [L, K, P, H] of the shared prefix, int32 [P]; heads are split over `mesh`."""
     ones = jnp.ones((1, tokens.size), jnp.int32)
-    _, (k, v) = model.forward(params, config, tokens[None], jnp.arange(tokens.size)[None], ones)
-    return k[:, 0], v[:, 0]
+    _, (k, v) = model.forward(params, config, tokens[None], jnp.arange(tokens.size)[None], ones, mesh=mesh)
+    return _placed((k[:, 0], v[:, 0]), mesh, model.PREFIX_AXES)
 
 
-@functools.partial(jax.jit, static_argnames=('config',))
-def prefill_questions(params: Params, tokens: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig) -> KV:
-    """Keys and values [L, U, K, H, Q] of questions int32 [U, Q], padded on the right, where it is not seen."""
-    prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-1]
+@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
+def prefill_questions(
+    params: Params, tokens: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig, mesh: Mesh | None = None
+) -> KV:
+    """Keys and values [L, U, K, Q, H] of questions int32 [U, Q], padded on the right, where it is not seen."""
+    tokens = _placed(tokens, mesh, ('rows', 'slots'))
+    prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-2]
     positions = jnp.broadcast_to(prefix + jnp.arange(tokens.shape[1])[None], tokens.shape)
-    return model.forward(params, config, tokens, positions, jnp.ones_like(tokens), prefix_kv)[1]
+    kv = model.forward(params, config, tokens, positions, jnp.ones_like(tokens), prefix_kv, mesh)[1]
+    return _placed(kv, mesh, model.CACHE_AXES)
+
+
+def _placed(tree: Any, mesh: Mesh | None, axes: tuple[str, ...]) -> Any:
+    """Arrays with these axes, laid out over `mesh` (None: as they are)."""
+    return tree if mesh is None else jax.tree.map(lambda x: sharding.constrain(x, mesh, axes), tree)
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'rows', 'slots', 'dtype', 'mesh'))
 def empty_state(*, config: GemmaConfig, rows: int, slots: int, dtype, mesh: Mesh | None) -> State:
     """R idle rows with caches of S slots; rows and heads are split over `mesh`, and stay so."""
-    shape = (rows, config.num_kv_heads, config.head_dim, slots)
+    shape = (rows, config.num_kv_heads, slots, config.head_dim)
     if is_unrolled(config):
         cache = [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers)]
     else:
         cache = tuple(jnp.zeros((config.num_layers, *shape), dtype) for _ in 'kv')
     idle = jnp.zeros(rows, jnp.int32)
     state = State(idle, idle, idle, sample_keys(0, idle.astype(jnp.uint32), idle), cache)
-    if mesh is None:
-        return state
+    return state if mesh is None else jax.lax.with_sharding_constraint(state, state_shardings(state, mesh))
+
+
+def state_shardings(state: State, mesh: Mesh) -> State:
+    """Where a state (arrays or shapes) lives: rows over the rows' axes, caches also by heads."""
     return jax.tree.map(
-        lambda x: sharding.constrain(x, mesh, ('rows',) if x.ndim == 1 else _CACHE_AXES[-x.ndim :]), state
+        lambda x: sharding.named(mesh, ('rows',) if x.ndim == 1 else model.CACHE_AXES[-x.ndim :], x.shape), state
     )
 
 
@@ -100,9 +111,9 @@ def empty_state(*, config: GemmaConfig, rows: int, slots: int, dtype, mesh: Mesh
 def insert(state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_new_tokens: jax.Array) -> State:
     """Starts samples: copies their questions' keys and values into their rows."""
 
-    def into_rows(cache, questions):  # [..., R, K, H, S] and [..., U, K, H, Q]
-        length = questions.shape[-1]
-        return cache.at[..., starts.rows, :, :, :length].set(questions[..., starts.questions, :, :, :], mode='drop')
+    def into_rows(cache, questions):  # [..., R, K, S, H] and [..., U, K, Q, H]
+        length = questions.shape[-2]
+        return cache.at[..., starts.rows, :, :length, :].set(questions[..., starts.questions, :, :, :], mode='drop')
 
     cache = state.cache
     if isinstance(cache, list):
@@ -125,9 +136,16 @@ def insert(state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_n
     )
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'policy', 'loop'), donate_argnames=('state',))
+@functools.partial(jax.jit, static_argnames=('config', 'policy', 'loop', 'mesh'), donate_argnames=('state',))
 def decode(
-    params: Params, state: State, prefix_kv: KV | None, *, config: GemmaConfig, policy: Policy, loop: int
+    params: Params,
+    state: State,
+    prefix_kv: KV | None,
+    *,
+    config: GemmaConfig,
+    policy: Policy,
+    loop: int,
+    mesh: Mesh | None = None,
 ) -> tuple[State, Emitted]:
     """Draws up to `loop` tokens in every row that is not finished.
 
@@ -148,7 +166,7 @@ def decode(
     def body(carry):
         step, state, emitted = carry
         hidden, cache = model.decode_step(params, config, state.tokens, state.positions, state.cache, prefix_kv)
-        logits = model.logits(params, config, hidden)
+        logits = _placed(model.logits(params, config, hidden), mesh, ('logit_rows', 'vocab'))
         drawn = Emitted(*choose(logits, keys[step], policy))
         active = state.left > 0
         stopped = jnp.any(drawn.tokens[:, None] == stop_ids[None], axis=-1)

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from cosample_jax import sharding
 from cosample_jax.errors import UserError
+from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.model import KV
 from cosample_jax.gemma.tokenizer import BOS
@@ -24,8 +26,8 @@ from cosample_jax.sampling import decode
 from cosample_jax.sampling.policy import Policy, problem_hash
 
 _QUESTION_BUCKET = 16  # question lengths are padded to a multiple of this
-_QUESTIONS = 16  # prefilled in one call
-_LOOP = 8  # tokens between host visits: a finished row idles for half of it, a visit costs about a token
+QUESTIONS = 16  # prefilled in one call
+LOOP = 8  # tokens between host visits: a finished row idles for half of it, a visit costs about a token
 
 _START = np.dtype([(f, np.uint32 if f == 'hashes' else np.int32) for f in decode.Starts._fields])
 
@@ -91,7 +93,7 @@ class _Job(NamedTuple):
     """A request whose question is prefilled."""
 
     request: Request
-    question_kv: KV  # of the whole prefill, [L, U, K, H, Q] twice
+    question_kv: KV  # of the whole prefill, [L, U, K, Q, H] twice
     question: int  # which of its U
 
 
@@ -113,7 +115,8 @@ class Engine:
         """Finds the shared prefix and the shapes.
 
         Args:
-            params: As `gemma.model.init` returns them, any floating dtype; caches have the same.
+            params: As `gemma.model.init` returns them, any floating dtype; caches have the same. On accelerators
+                both become bfloat16: half the bytes to read at every token.
             config: The model's shape.
             settings: How to sample.
             requests: ALL requests of the run, also those already drawn: the prefix and every shape follow
@@ -134,6 +137,8 @@ class Engine:
         # The last token of a prompt is not prefilled: it is the first one that decode feeds.
         longest = max((len(prompt) for prompt in prompts.values()), default=0) - len(self._prefix) - 1
         self._question_length = _QUESTION_BUCKET * max(1, -(-longest // _QUESTION_BUCKET))
+        if model.compute_dtype() != jnp.float32:
+            params = jax.tree.map(lambda p: p.astype(model.compute_dtype()), params)
         self._params = params
         if mesh is not None:
             sharding.check_rows(mesh, settings.slots, 'sampling.slots')
@@ -154,7 +159,7 @@ class Engine:
         prefix_kv = None
         if self._prefix:
             prefix = np.array(self._prefix, np.int32)
-            prefix_kv = decode.prefill_prefix(self._params, prefix, config=self._config)
+            prefix_kv = decode.prefill_prefix(self._params, prefix, config=self._config, mesh=self._mesh)
         queue = self._prefilled(requests, prefix_kv)
         rows = _Rows(self._settings)
         state = decode.empty_state(
@@ -174,19 +179,20 @@ class Engine:
                 prefix_kv,
                 config=self._config,
                 policy=self._policy,
-                loop=_LOOP,
+                loop=LOOP,
+                mesh=self._mesh,
             )
             yield from rows.drain(jax.device_get(emitted))
 
     def _prefilled(self, requests: list[Request], prefix_kv: KV | None) -> Iterator[_Job]:
         """The requests in order; questions are prefilled some at a time, when the first of them is due."""
         problems = (list(group) for _, group in itertools.groupby(requests, key=lambda r: r.problem_id))
-        while batch := list(itertools.islice(problems, _QUESTIONS)):
-            tokens = np.zeros((_QUESTIONS, self._question_length), np.int32)
+        while batch := list(itertools.islice(problems, QUESTIONS)):
+            tokens = np.zeros((QUESTIONS, self._question_length), np.int32)
             for question, group in enumerate(batch):
                 own = self._own_tokens(group[0])[:-1]
                 tokens[question, : len(own)] = own
-            kv = decode.prefill_questions(self._params, tokens, prefix_kv, config=self._config)
+            kv = decode.prefill_questions(self._params, tokens, prefix_kv, config=self._config, mesh=self._mesh)
             for question, group in enumerate(batch):
                 for request in group:
                     yield _Job(request, kv, question)
@@ -202,7 +208,7 @@ class Engine:
     def _insert(self, state: decode.State, filled: list[tuple[int, _Job]]) -> decode.State:
         """Starts jobs in rows, in calls of a fixed size; jobs of different prefills cannot share one."""
         settings = self._settings
-        size = -(-settings.slots // 4)
+        size = insert_size(settings.slots)
         for _, same_prefill in itertools.groupby(filled, key=lambda item: id(item[1].question_kv)):
             while batch := list(itertools.islice(same_prefill, size)):
                 starts = np.zeros(size, _START)
@@ -275,6 +281,11 @@ class _Rows:
                 prompt_tokens=len(request.prompt),
                 num_tokens=len(tokens),
             )
+
+
+def insert_size(slots: int) -> int:
+    """How many samples one call of `decode.insert` can start."""
+    return -(-slots // 4)
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from cosample_jax import sharding
 from cosample_jax.checkpoint import RunCheckpoints
 from cosample_jax.errors import UserError
+from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import Recipe, init_state, train_step
@@ -66,6 +67,7 @@ def train(
         resumed = checkpoints.restore_state(state)
         if resumed is not None:
             state, told = resumed
+        dtype = model.compute_dtype()
         at = set(checkpoint_steps(steps, num_checkpoints))
         begun, reported, saved_at = int(state.step), 0, clock()  # what an earlier attempt did is reported too
         for step in range(begun + 1, steps + 1):
@@ -75,7 +77,7 @@ def train(
                 sharding.check_rows(mesh, len(this.tokens), 'the packed rows of a batch (finetune.row_multiple)')
                 this = sharding.rows_to_global(this, mesh)
             rate = np.float32(learning_rate(step - 1))
-            state, metrics = train_step(state, this, rate, config=config, recipe=recipe, mesh=mesh)
+            state, metrics = train_step(state, this, rate, config=config, recipe=recipe, mesh=mesh, dtype=dtype)
             due = clock() - saved_at >= STATE_INTERVAL_S
             looked = step in at or step % METRICS_EVERY == 0 or step == steps
             if looked:

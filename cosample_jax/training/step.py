@@ -74,7 +74,7 @@ def init_state(params, recipe: Recipe) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer(recipe).init(params))
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'recipe', 'mesh'), donate_argnames=('state',))
+@functools.partial(jax.jit, static_argnames=('config', 'recipe', 'mesh', 'dtype'), donate_argnames=('state',))
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -83,6 +83,7 @@ def train_step(
     config: GemmaConfig,
     recipe: Recipe,
     mesh: Mesh | None = None,
+    dtype=jnp.float32,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiled once per (model, recipe, batch shape) in a process, whatever run calls it.
 
@@ -91,7 +92,7 @@ def train_step(
     """
 
     def objective(params):
-        total, counts = loss_lib.summed_loss(params, config, batch)
+        total, counts = loss_lib.summed_loss(params, config, batch, dtype, mesh)
         return total / jnp.maximum(counts['tokens'], 1.0), counts
 
     (loss, counts), grads = jax.value_and_grad(objective, has_aux=True)(state.params)

@@ -109,7 +109,7 @@ def decode(config, params) -> np.ndarray:
     prefix_logits, kv = run(config, params, ids[:1, prefix], positions[:1, prefix], ones[:1, prefix])
     prefix_kv = tuple(each[:, 0] for each in kv)
     question_logits, kv = run(config, params, ids[:, question], positions[:, question], ones[:, question], prefix_kv)
-    cache = tuple(np.pad(each, [(0, 0)] * 4 + [(0, T - PREFIX - QUESTION)]) for each in kv)
+    cache = tuple(np.pad(each, [(0, 0)] * 3 + [(0, T - PREFIX - QUESTION), (0, 0)]) for each in kv)
     pieces = [np.repeat(prefix_logits, 2, axis=0), question_logits]
     for position in range(PREFIX + QUESTION, T):
         here = (ids[:, position], positions[:, position])

@@ -29,7 +29,7 @@ def case(lengths=(5, 7), seed=0, scale=1.0):
     parts, start = [], 0
     for index, length in enumerate(lengths):
         rows = () if index == 0 else (B,)
-        k, v = (random(*rows, K, H, length, seed=10 * index + i + seed) for i in (1, 2))
+        k, v = (random(*rows, K, length, H, seed=10 * index + i + seed) for i in (1, 2))
         parts.append(Part(k, v, distances(positions, start + jnp.arange(length)[None])))
         start += length
     return q, parts
@@ -39,18 +39,18 @@ def reference(q, parts, window, softcap):
     """Softmax attention over the concatenated keys, one query at a time, in float64."""
     out = np.zeros(q.shape)
     for b in range(B):
-        keys = np.concatenate([p.k if p.k.ndim == 3 else p.k[b] for p in parts], -1).astype(np.float64)
-        values = np.concatenate([p.v if p.v.ndim == 3 else p.v[b] for p in parts], -1).astype(np.float64)
-        distance = np.concatenate([np.broadcast_to(p.distance, (B, T, p.k.shape[-1]))[b] for p in parts], -1)
+        keys = np.concatenate([p.k if p.k.ndim == 3 else p.k[b] for p in parts], -2).astype(np.float64)
+        values = np.concatenate([p.v if p.v.ndim == 3 else p.v[b] for p in parts], -2).astype(np.float64)
+        distance = np.concatenate([np.broadcast_to(p.distance, (B, T, p.k.shape[-2]))[b] for p in parts], -1)
         for t in range(T):
             for n in range(N):
-                scores = q[b, t, n] @ keys[n // (N // K)]
+                scores = keys[n // (N // K)] @ q[b, t, n]
                 if softcap:
                     scores = softcap * np.tanh(scores / softcap)
                 seen = distance[t] < window
                 if seen.any():
                     weights = np.exp(scores[seen] - scores[seen].max())
-                    out[b, t, n] = values[n // (N // K)][:, seen] @ weights / weights.sum()
+                    out[b, t, n] = weights @ values[n // (N // K)][seen] / weights.sum()
     return out
 
 
@@ -151,8 +151,8 @@ def test_causal_blocks_change_nothing(length, window):
     rng = np.random.default_rng(0)
     batch, heads, kv_heads, dim, prefix = 2, 4, 2, 8, 5
     q = jnp.asarray(rng.normal(size=(batch, length, heads, dim)), jnp.float32)
-    k, v = (jnp.asarray(rng.normal(size=(batch, kv_heads, dim, length)), jnp.float32) for _ in 'kv')
-    shared = [jnp.asarray(rng.normal(size=(kv_heads, dim, prefix)), jnp.float32) for _ in 'kv']
+    k, v = (jnp.asarray(rng.normal(size=(batch, kv_heads, length, dim)), jnp.float32) for _ in 'kv')
+    shared = [jnp.asarray(rng.normal(size=(kv_heads, prefix, dim)), jnp.float32) for _ in 'kv']
     positions = jnp.concatenate([jnp.arange(length - 40), jnp.arange(40)])[None].repeat(batch, 0) + prefix
     segments = (jnp.arange(length) >= length - 40)[None].repeat(batch, 0)
     own = Part(k, v, distances(positions, positions, segments[:, :, None] == segments[:, None, :]))

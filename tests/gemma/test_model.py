@@ -129,10 +129,10 @@ def test_cached_decode_is_forward(family, unrolled):
     _, (k, v) = forward(family, ids[:1, :prefix])
     prefix_kv = (k[:, 0], v[:, 0])
     _, question = forward(family, ids[:, prefix : prefix + 5], start=prefix, prefix_kv=prefix_kv)
-    shape = (config.num_layers, 2, config.num_kv_heads, config.head_dim, slots)
+    shape = (config.num_layers, 2, config.num_kv_heads, slots, config.head_dim)
     cache = tuple(np.full(shape, 7.0, np.float32) for _ in question)
     for filled, each in zip(cache, question, strict=True):
-        filled[..., :5] = each
+        filled[..., :5, :] = each
     params = parameters(family)
     if unrolled:
         params = model.unstack(params, config)
@@ -184,7 +184,7 @@ def test_a_window_ends_where_it_should(where):
         kv = (k[:, 0], v[:, 0])
         own = slice(prefix, prefix + question)
         _, filled = run(LOCAL, params, ids[:, own], at[:, own], ones[:, own], kv)
-        cache = tuple(np.pad(each, [(0, 0)] * 4 + [(0, 20 - question)]) for each in filled)
+        cache = tuple(np.pad(each, [(0, 0)] * 3 + [(0, 20 - question), (0, 0)]) for each in filled)
         for position in range(prefix + question, query + 1):
             hidden, cache = step(params, LOCAL, ids[:, position], at[0, position, None], cache, kv)
         return np.asarray(logits_of(params, LOCAL, hidden))

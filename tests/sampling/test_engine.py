@@ -131,7 +131,7 @@ def test_splitting_a_run_changes_nothing():
 
 def test_what_the_host_loop_length_is_changes_nothing(monkeypatch):
     whole = draw()
-    monkeypatch.setattr(engine_lib, '_LOOP', 5)
+    monkeypatch.setattr(engine_lib, 'LOOP', 5)
     assert draw() == whole
 
 

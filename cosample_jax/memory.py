@@ -1,0 +1,278 @@
+"""How many bytes a device holds while a model samples and while it is fine-tuned, before anything is compiled.
+
+What is kept (weights, caches, optimizer) is counted from the shapes of the real programs and the rules of `sharding`,
+so it is what the compiler counts. What is made on the way is a model of the programs, one term a line, calibrated on
+the TPU compiler (`cosample plan --compile` shows its figures beside these) and meant to err upwards: the terms of a
+peak are added although the compiler overlaps some of them.
+
+Letters as in `gemma.model`: R rows, T tokens, S cached tokens, L layers, D embed, F ffw, N and K heads, H head dim, V
+vocabulary. Sizes of activations are those of ONE device.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh
+
+from cosample_jax import sharding
+from cosample_jax.errors import UserError, did_you_mean
+from cosample_jax.gemma import model
+from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
+from cosample_jax.gemma.config import GemmaConfig
+from cosample_jax.gemma.weights import abstract_params
+from cosample_jax.sampling import engine
+from cosample_jax.training import loss as loss_lib
+
+GIB = 2**30
+
+
+class Kind(NamedTuple):
+    """A kind of TPU. Sources: its Cloud TPU data sheet; `usable`: what the compiler leaves a program of it."""
+
+    dimensions: int  # of its slices
+    hbm: float  # GiB a chip
+    usable: float
+
+
+KINDS = {
+    'v4': Kind(3, 32, 30.75),
+    'v5e': Kind(2, 16, 15.75),
+    'v5p': Kind(3, 95, 95),
+    'v6e': Kind(2, 32, 31.24),
+}
+
+
+class Slice(NamedTuple):
+    """A TPU slice.
+
+    Attributes:
+        name: As given, 'v5e:2x4'.
+        kind: A key of KINDS.
+        chips: How many.
+        host_bounds: Chips of one host, (x, y, z).
+        usable: Bytes of a chip that a program may have.
+    """
+
+    name: str
+    kind: str
+    chips: int
+    host_bounds: tuple[int, int, int]
+    usable: int
+
+
+def parse_slice(name: str) -> Slice:
+    """The slice called 'v5e:2x4' or 'v5p:2x2x2'. UserError for a kind that does not exist or a shape it cannot have."""
+    kind, _, shape = name.partition(':')
+    if kind not in KINDS:
+        raise UserError(f'unknown TPU {kind!r}{did_you_mean(kind, KINDS)}: --topology is one of {", ".join(KINDS)}')
+    example = 'x'.join('224'[-KINDS[kind].dimensions :])
+    sizes = shape.split('x')
+    if len(sizes) != KINDS[kind].dimensions or not all(size.isdecimal() and int(size) for size in sizes):
+        raise UserError(f'--topology={name}: a {kind} slice is written like {kind}:{example}')
+    sizes = [int(size) for size in sizes]
+    chips = math.prod(sizes)
+    # A host holds 2x2 chips; a whole 2x4 of v5e and v6e is one host, and a single chip has a host of its own.
+    if chips == 1:
+        bounds = (1, 1, 1)
+    elif KINDS[kind].dimensions == 2 and sorted(sizes) == [2, 4]:
+        bounds = (*sizes, 1)
+    else:
+        bounds = (2, 2, 1)
+    if any(size % bound for size, bound in zip(sizes, bounds, strict=False)):
+        raise UserError(f'--topology={name}: its hosts hold 2x2 chips, so both of its first sizes must be even')
+    return Slice(name, kind, chips, bounds, int(KINDS[kind].usable * GIB))
+
+
+def check_mesh(slice_: Slice, sizes) -> None:
+    """UserError unless a mesh of `sizes` uses every chip of the slice."""
+    wanted = [getattr(sizes, axis) for axis in sharding.MESH_AXES]
+    if math.prod(wanted) != slice_.chips:
+        shown = ' x '.join(f'mesh.{axis}={size}' for axis, size in zip(sharding.MESH_AXES, wanted, strict=True))
+        raise UserError(
+            f'{shown} is {math.prod(wanted)} devices and {slice_.name} has {slice_.chips} chips: set '
+            f'--config.mesh.fsdp or --config.mesh.tensor so that their product is {slice_.chips}'
+        )
+
+
+class Sampling(NamedTuple):
+    """The shapes of a sampling run: rows decoded side by side, and tokens of prefix, question and answer."""
+
+    slots: int
+    prefix: int
+    question: int
+    new_tokens: int
+
+
+class Training(NamedTuple):
+    """The shape of a packed batch."""
+
+    rows: int
+    row_length: int
+
+
+class Memory(NamedTuple):
+    """Bytes of one device. `optimizer` holds the float32 moments; the masters are `weights`, gradients temporaries."""
+
+    weights: int
+    kv: int
+    optimizer: int
+    temporaries: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+class Sizes(NamedTuple):
+    """Of a mesh; a configuration's `mesh` has the same names."""
+
+    data: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def abstract_mesh(sizes: Sizes) -> AbstractMesh:
+    """A mesh of `sizes` (data, fsdp, tensor) without devices: enough to know where things would lie."""
+    return AbstractMesh(tuple(getattr(sizes, axis) for axis in sharding.MESH_AXES), sharding.MESH_AXES)
+
+
+def sampling(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloat16) -> Memory:
+    """What sampling takes at its peak.
+
+    KV is the caches of the rows, the shared prefix, and the questions of two prefills: the one that rows still wait
+    for and the next.
+    """
+    programs = sampling_temporaries(config, sizes, shape, dtype)
+    kv = cache_bytes(config, sizes, shape, dtype)
+    kv += prefix_bytes(config, sizes, shape, dtype) + 2 * question_bytes(config, sizes, shape, dtype)
+    return Memory(weight_bytes(config, sizes, dtype), kv, 0, max(programs.values()))
+
+
+def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> Memory:
+    """What a training step takes at its peak."""
+    masters = weight_bytes(config, sizes, jnp.float32)
+    return Memory(masters, 0, 2 * masters, training_temporaries(config, sizes, shape, dtype))
+
+
+def weight_bytes(config: GemmaConfig, sizes: Sizes, dtype) -> int:
+    return jnp.dtype(dtype).itemsize * sum(_weights(config, sizes))
+
+
+def cache_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
+    """2 of [L, R, K, S, H]."""
+    full = (config.num_layers, shape.slots, config.num_kv_heads, shape.question + shape.new_tokens, config.head_dim)
+    return 2 * _bytes(sizes, model.CACHE_AXES, full, dtype)
+
+
+def prefix_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
+    """2 of [L, K, P, H]."""
+    full = (config.num_layers, config.num_kv_heads, shape.prefix, config.head_dim)
+    return 2 * _bytes(sizes, model.PREFIX_AXES, full, dtype)
+
+
+def question_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
+    """2 of [L, U, K, Q, H]."""
+    full = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, shape.question, config.head_dim)
+    return 2 * _bytes(sizes, model.CACHE_AXES, full, dtype)
+
+
+def _bytes(sizes, axes, shape, dtype) -> int:
+    return math.prod(sharding.named(abstract_mesh(sizes), axes, shape).shard_shape(shape)) * jnp.dtype(dtype).itemsize
+
+
+def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloat16) -> dict[str, int]:
+    """What each program of the sampler makes on the way, by name."""
+    rows, tensor = sizes.data * sizes.fsdp, sizes.tensor
+    ffw, heads, kv_heads = (_split(n, tensor) for n in (config.ffw_dim, config.num_heads, config.num_kv_heads))
+    item = jnp.dtype(dtype).itemsize
+    gathered = _gathered_layer(config, sizes) * item
+
+    def prefill(sequences: int, length: int, context: int) -> int:
+        tokens = _split(sequences, rows) * length
+        stream = 2 * tokens * config.embed_dim * item  # before and after a layer
+        feed_forward = 2 * tokens * ffw * item  # both halves of the gate
+        scores = tokens // CAUSAL_BLOCKS * heads * context * 4
+        return gathered + stream + max(feed_forward, scores)
+
+    started = max(engine.QUESTIONS, engine.insert_size(shape.slots))
+    chosen = config.num_layers * started * kv_heads * shape.question * config.head_dim * item  # K or V of the questions
+    logits = _split(shape.slots, sizes.data) * _split(config.vocab_size, tensor * sizes.fsdp) * 4
+    programs = {
+        'prefix': prefill(1, shape.prefix, shape.prefix),
+        'questions': prefill(engine.QUESTIONS, shape.question, shape.prefix + shape.question),
+        # K and V as picked for the rows, and before it gathered, when the questions are split over devices.
+        'insert': (4 if rows > 1 else 2) * chosen,
+        'decode': gathered + 2 * logits,  # as they come and as they are searched
+    }
+    return {name: size + SMALL for name, size in programs.items()}
+
+
+def sampling_programs(
+    config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloat16
+) -> dict[str, tuple[int, int]]:
+    """(arguments, temporaries) of each program of the sampler, as the compiler tells them."""
+    weights, cache = weight_bytes(config, sizes, dtype), cache_bytes(config, sizes, shape, dtype)
+    prefix, questions = prefix_bytes(config, sizes, shape, dtype), question_bytes(config, sizes, shape, dtype)
+    arguments = {
+        'prefix': weights,
+        'questions': weights + prefix,
+        'insert': cache + questions,
+        'decode': weights + prefix + cache,
+    }
+    temporaries = sampling_temporaries(config, sizes, shape, dtype)
+    return {name: (size, temporaries[name]) for name, size in arguments.items()}
+
+
+def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> int:
+    """What a training step makes on the way: the larger of two peaks, in the loss and in a layer's gradient."""
+    table, *layers = _weights(config, sizes)
+    item, copied = jnp.dtype(dtype).itemsize, jnp.dtype(dtype) != jnp.float32
+    tokens = _split(shape.rows, sizes.data * sizes.fsdp) * shape.row_length
+    kept = sum(layers) * item * copied  # the weights as they are multiplied
+    kept += table * (item * copied + 4)  # the same of the table, and its gradient
+    kept += config.num_layers * tokens * config.embed_dim * item  # what goes from layer to layer
+
+    chunk = loss_lib.chunk_length(shape.row_length, config.vocab_size)
+    logits = _split(shape.rows, sizes.data) * chunk * _split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
+    in_the_loss = 3 * logits  # themselves, as probabilities, and their gradient
+
+    ffw, heads = _split(config.ffw_dim, sizes.tensor), _split(config.num_heads, sizes.tensor)
+    in_a_layer = sum(layers) * item  # gradients
+    in_a_layer += _gathered_layer(config, sizes) * item
+    in_a_layer += 8 * tokens * ffw * item  # gate, its GELU, up, product, and the gradient of each
+    in_a_layer += 3 * tokens * heads * _seen(shape.row_length) * 4  # scores, probabilities, a gradient
+    in_a_layer += 6 * tokens * config.embed_dim * 4  # norms and residuals, in and out
+    if config.scan_unroll >= config.num_layers:  # nothing is computed again
+        in_a_layer += (config.num_layers - 1) * tokens * (4 * ffw * item + 2 * heads * _seen(shape.row_length) * 4)
+    return kept + max(in_the_loss, in_a_layer) + SMALL
+
+
+# Keys, indices, counts: each in whole tiles.
+SMALL = 2**20
+
+
+def _seen(length: int) -> int:
+    """Keys that a query reads, on average: `attention.attend_causal` goes in blocks."""
+    blocks = CAUSAL_BLOCKS if length >= MIN_BLOCKED and length % CAUSAL_BLOCKS == 0 else 1
+    return length * (blocks + 1) // (2 * blocks)
+
+
+def _gathered_layer(config: GemmaConfig, sizes: Sizes) -> int:
+    """Elements of one layer's weights when 'fsdp' has brought them together; nothing, where they are not split."""
+    if sizes.fsdp == 1:
+        return 0
+    whole = sum(list(_weights(config, sizes._replace(fsdp=1)))[1:])
+    return whole // config.num_layers
+
+
+def _split(size: int, ways: int) -> int:
+    return size if size % ways else size // ways
+
+
+def _weights(config: GemmaConfig, sizes: Sizes) -> Iterator[int]:
+    """Elements of each leaf on one device; the embedding's first."""
+    for leaf in jax.tree.leaves(abstract_params(config, mesh=abstract_mesh(sizes))):
+        yield math.prod(leaf.sharding.shard_shape(leaf.shape))
