@@ -1,6 +1,7 @@
 # make demo        the whole experiment, then the path of its report (needs Python 3.11 or later and make, nothing else)
 # make install     the environment alone
 # make test        the test suite;  make check-all: the long checks too;  make lint
+# make check-gemma the comparison with the official gemma package alone (Python 3.12 or later, 4 GB)
 # Another Python:  make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := runs/arithmetic
 
-.PHONY: demo install test check-all lint tpu-compile
+.PHONY: demo install test check-all check-gemma lint tpu-compile
 
 demo: install
 	$(BIN)/cosample run --config=configs/arithmetic.py:size=demo --workdir=$(DEMO)
@@ -19,10 +20,22 @@ install: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m 'not slow'
 
-# The last line: what needs the TPU compiler, which the other tests run without (see tpu-compile).
-check-all: $(VENV)/.installed-dev $(VENV)/libtpu
+# The second line: what needs the TPU compiler, which the other tests run without (see tpu-compile).
+check-all: $(VENV)/.installed-parity $(VENV)/libtpu
 	$(BIN)/python -m pytest -rs
 	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -rs -m slow tests/test_aot.py
+	$(MAKE) check-gemma
+
+# The official package has an environment of its own: it brings TensorFlow and much else, and needs a later Python.
+GEMMA_PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 $(PYTHON),$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $(p))))
+check-gemma:
+ifeq ($(GEMMA_PYTHON),)
+	@echo 'SKIPPED check-gemma: the official gemma package needs Python 3.12 or later, and none was found: GEMMA_PYTHON=...'
+else
+	$(MAKE) $(VENV)-gemma/.installed
+	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m pytest -rs -m slow tests/gemma/test_gemma_package_parity.py
+	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python benchmarks/forward.py
+endif
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -43,6 +56,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-parity: $(VENV)/.installed-dev
+	$(PIP) install --constraint constraints.txt --editable '.[dev,parity]'
+	@touch $@
+
+# uv resolves what pip does not get through: the package asks for hundreds of others, most of them without bounds.
+$(VENV)-gemma/.installed: pyproject.toml
+	$(GEMMA_PYTHON) -m venv $(VENV)-gemma
+	$(VENV)-gemma/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(VENV)-gemma/bin/uv pip install --quiet --python $(VENV)-gemma/bin/python --editable '.[dev,gemma]'
 	@touch $@
 
 $(VENV)/libtpu: $(VENV)/.installed

@@ -9,7 +9,7 @@ Base models are asked few-shot, fine-tuned cells zero-shot. One solution is gree
 from cosample_jax import cells, checkpoint, tasks
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.gemma import config as gemma_config
-from cosample_jax.gemma import weights
+from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading import equivalence
 from cosample_jax.records import Problem, read_json
@@ -57,7 +57,7 @@ def _model(name: str, config, workdir):
     """(variant, weights, shots) of a base model or a fine-tuned cell."""
     if name in config.models:
         variant = gemma_config.variant(config.models[name].variant)
-        base = checkpoint.load_weights(workdir.model_dir(name), variant, weights.sampling_dtype())
+        base = checkpoint.load_weights(workdir.model_dir(name), variant, model.compute_dtype())
         return variant, base, workdir.problems('shots')
     grid = {cell.name: cell for cell in cells.grid(config)}
     if name not in grid:
@@ -72,6 +72,6 @@ def _model(name: str, config, workdir):
         raise UserError(f'{name} was not trained: {record["reason"]}')
     variant = gemma_config.variant(config.models[grid[name].model].variant)
     checkpoints = checkpoint.RunCheckpoints(workdir.cell_dir(name) / record['weights'])
-    params = checkpoints.load_best(variant, weights.sampling_dtype())
+    params = checkpoints.load_best(variant, model.compute_dtype())
     checkpoints.close()
     return variant, params, []

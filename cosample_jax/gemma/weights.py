@@ -166,11 +166,6 @@ def leaf_name(path) -> str:
     return '/'.join(str(entry.key) for entry in path)
 
 
-def sampling_dtype() -> np.dtype:
-    """bfloat16 on accelerators, as the checkpoints have it; a CPU multiplies float32 faster."""
-    return np.dtype(jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16)
-
-
 def stored_dtype(checkpoint: Checkpoint) -> np.dtype:
     """The widest dtype of its tensors: loading as that loses nothing."""
     return functools.reduce(jnp.promote_types, {_dtype(array) for array in checkpoint.tensors.values()})

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cosample_jax import cells, checkpoint, progress, sharding, tasks
 from cosample_jax.analysis import votes
 from cosample_jax.gemma import config as gemma_config
-from cosample_jax.gemma import weights
+from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading.pool import grade_pool, judge_pool
 from cosample_jax.records import Grade, Problem, read_json, write_json
@@ -51,18 +51,18 @@ def run(config, workdir) -> dict:
 
 
 def _subjects(config, workdir) -> Iterator[Subject]:
-    for model in config.roles.trained:
+    for name in config.roles.trained:
         yield Subject(
             {
-                'cell': f'{model}-base',
-                'model': model,
+                'cell': f'{name}-base',
+                'model': name,
                 'data': 'base',
                 'budget': '',
                 'seed': 0,
                 'trained': False,
                 'reason': '',
             },
-            config.models[model].variant,
+            config.models[name].variant,
             True,
         )
     for cell in cells.grid(config):
@@ -80,10 +80,10 @@ class _Evaluation:
         self.shots = workdir.problems('shots') if subject.base else []
         if subject.base:
             directory = workdir.model_dir(subject.record['model'])
-            self.params = checkpoint.load_weights(directory, self.variant, weights.sampling_dtype())
+            self.params = checkpoint.load_weights(directory, self.variant, model.compute_dtype())
         else:
             run = checkpoint.RunCheckpoints(workdir.cell_dir(self.cell) / subject.record['weights'])
-            self.params = run.load_best(self.variant, weights.sampling_dtype())
+            self.params = run.load_best(self.variant, model.compute_dtype())
             run.close()
 
     def results(self, splits: dict[str, list[Problem]]) -> dict:

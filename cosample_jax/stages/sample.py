@@ -7,7 +7,7 @@ import functools
 
 from cosample_jax import cells, checkpoint, progress, sharding
 from cosample_jax.gemma import config as gemma_config
-from cosample_jax.gemma import weights
+from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
@@ -30,7 +30,7 @@ def run(config, workdir) -> dict:
         )
         settings = asking.settings(config, tokenizer, 'train')
         engine = Engine(
-            checkpoint.load_weights(workdir.model_dir(source), variant, weights.sampling_dtype(), mesh),
+            checkpoint.load_weights(workdir.model_dir(source), variant, model.compute_dtype(), mesh),
             variant,
             settings,
             requests,
