@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from cosample_jax import cells, memory, sharding, tasks
@@ -109,8 +110,9 @@ def training_shape(config, tokens: dict[str, int]) -> memory.Training:
 
 
 def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None = None) -> dict:
-    """``{"device": ..., "bytes": what one has, "rows": [...]}``: of each model and stage what a device must hold, and
-    under ``fix`` the smallest change of one setting that makes it fit, when it does not ('' when nothing tried does).
+    """``{"device": ..., "slice": its name or '', "bytes": what one has, "rows": [...]}``: of each model and stage what
+    a device must hold, and under ``fix`` the smallest change of one setting that makes it fit, when it does not (''
+    when nothing tried does).
 
     UserError when the mesh is not the slice's.
     """
@@ -131,20 +133,20 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
         if needed.total > there:
             row['fix'] = _smallest_fix(config, tokens, stage, name, accelerated, there)
         rows.append(row)
-    return {'device': device, 'bytes': there, 'rows': rows}
+    return {'device': device, 'slice': slice_.name if slice_ else '', 'bytes': there, 'rows': rows}
 
 
 def require_fit(prediction: dict) -> None:
-    """UserError for the first model and stage that no device can hold."""
+    """UserError when a device cannot hold every model at every stage: for the one that needs most."""
     section = prediction['memory']
-    for row in section['rows']:
-        if row['total'] > section['bytes']:
-            cure = f'{row["fix"]} would fit' if row['fix'] else 'no single change of the settings would fit'
-            raise UserError(
-                f'{row["stage"]} of config.models.{row["model"]} ({row["variant"]}) needs '
-                f'{row["total"] / memory.GIB:.1f} GiB a device, and {section["device"]} has '
-                f'{section["bytes"] / memory.GIB:.1f}: {cure}'
-            )
+    row = max(section['rows'], key=lambda row: row['total'])
+    if row['total'] > section['bytes']:
+        cure = f'{row["fix"]} would fit' if row['fix'] else 'no single change of the settings would fit'
+        raise UserError(
+            f'{row["stage"]} of config.models.{row["model"]} ({row["variant"]}) needs '
+            f'{row["total"] / memory.GIB:.1f} GiB a device, and {section["device"]} has '
+            f'{section["bytes"] / memory.GIB:.1f}: {cure}'
+        )
 
 
 def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: bool) -> memory.Memory:
@@ -204,10 +206,12 @@ def _this_device(mesh) -> tuple[str, int]:
 
 
 def print_table(prediction: dict) -> None:
+    """The work of each stage and the memory of each model. Seconds are this machine's: none for another's devices."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table('stage', 'samples', 'tokens', 'FLOPs', 'seconds', title='plan')
+    here = not prediction['memory']['slice']
+    table = Table('stage', 'samples', 'tokens', 'FLOPs', *(['seconds'] if here else []), title='plan')
     for column in table.columns[1:]:
         column.justify = 'right'
     for stage, row in prediction['stages'].items():
@@ -216,29 +220,31 @@ def print_table(prediction: dict) -> None:
             f'{row["samples"]:,}' if row.get('samples') else '',
             f'{row["tokens"]:,}' if row.get('tokens') else '',
             f'{row["flops"]:.1e}' if row.get('flops') else '',
-            f'{row["seconds"]:,.0f}',
+            *([f'{row["seconds"]:,.0f}'] if here else []),
         )
-    total = sum(row['seconds'] for row in prediction['stages'].values())
-    table.add_section()
-    table.add_row('in all', '', '', '', f'{total:,.0f}')
+    if here:
+        total = sum(row['seconds'] for row in prediction['stages'].values())
+        table.add_section()
+        table.add_row('in all', '', '', '', f'{total:,.0f}')
+        speed = prediction['matmul_gflops']
+        table.caption = f'seconds: a model for a machine that multiplies matrices at {speed:g} GFLOP/s'
     console = Console()
     console.print(table)
     console.print(_memory_table(prediction['memory']))
-    console.print(
-        f'(seconds: a model for a machine that multiplies matrices at {prediction["matmul_gflops"]:g} GFLOP/s)'
-    )
 
 
 def _memory_table(section: dict):
     from rich.table import Table
 
     has = f'{section["device"]} has {section["bytes"] / memory.GIB:.2f}'
-    table = Table('model', 'stage', *memory.Memory._fields, 'total', title=f'memory of a device, GiB ({has})')
+    stages = {'sampling': 'sample', 'fine-tuning': 'finetune'}
+    columns = ('weights', 'KV', 'optimizer', 'temp', 'total')
+    table = Table('model', 'stage', *columns, title=f'memory of a device, GiB ({has})')
     for column in table.columns[2:]:
         column.justify = 'right'
     for row in section['rows']:
-        figures = (f'{row[field] / memory.GIB:.3f}' for field in (*memory.Memory._fields, 'total'))
-        table.add_row(f'{row["model"]} ({row["variant"]})', row['stage'], *figures)
+        figures = (f'{row[field] / memory.GIB:.2f}' for field in (*memory.Memory._fields, 'total'))
+        table.add_row(f'{row["model"]} {row["variant"]}', stages[row['stage']], *figures)
     return table
 
 
@@ -273,13 +279,13 @@ def _timed(work) -> float:
 
 def _token_counter(config) -> Callable[[str], float]:
     """Tokens of a text: by the shipped tokenizer when a shipped model is used, by the one that the configuration names,
-    else 3.5 characters each.
+    else 3.5 characters each. One that is not downloaded yet is no reason not to plan.
     """
     from cosample_jax import embedded
 
     if any(entry.init == 'package' for entry in config.models.values()):
         tokenizer = embedded.tokenizer()
-    elif config.tokenizer:
+    elif config.tokenizer and epath.Path(config.tokenizer).exists():
         tokenizer = Tokenizer(config.tokenizer)
     else:
         return lambda text: len(text) / 3.5
