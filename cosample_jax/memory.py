@@ -237,7 +237,7 @@ def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dty
 
     chunk = loss_lib.chunk_length(shape.row_length, config.vocab_size)
     logits = _split(shape.rows, sizes.data) * chunk * _split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
-    in_the_loss = 3 * logits  # themselves, as probabilities, and their gradient
+    in_the_loss = logits + logits * item // 4  # themselves in float32, and their gradient as it is multiplied
 
     ffw, heads = _split(config.ffw_dim, sizes.tensor), _split(config.num_heads, sizes.tensor)
     in_a_layer = sum(layers) * item  # gradients

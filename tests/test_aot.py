@@ -82,6 +82,17 @@ def test_moves_of_anything_else_are_not():
     assert aot.whole_moves(one_layer, arrays(mesh), mesh) == []
 
 
+def test_a_training_step_may_lay_weights_out_anew_but_not_gather_them():
+    config, mesh, shape = variant('gemma2_2b'), make_mesh(memory.Sizes(fsdp=8)), memory.Training(8, 512)
+    copied = '  %copy.1 = bf16[26,9216,288]{2,1,0} copy(%w)'
+    gathered = '  %all-gather.1 = bf16[26,9216,2304]{2,1,0} all-gather(%w)'
+    logits = '  %copy.2 = f32[8,512,32000]{2,1,0} copy(%logits)'
+    assert aot.faults(copied, config, mesh, shape) == []
+    assert 'mlp/linear/w' in aot.faults(gathered, config, mesh, shape)[0]
+    assert 'the logits of all tokens' in aot.faults(logits, config, mesh, shape)[0]
+    assert 'mlp/linear/w' in aot.faults(copied, config, mesh, memory.Sampling(64, 800, 256, 512))[0]
+
+
 def test_a_state_that_is_not_written_in_place_is_found():
     state = {'cache': jnp.zeros((64, 256)), 'left': jnp.zeros(64, jnp.int32)}
 
@@ -146,8 +157,9 @@ def test_decode_on_tpu_moves_no_cache(topology):
         assert mesh.size == 4
         assert aot.not_donated(decode, state) == 0
         assert aot.temporary_share(decode, state.cache) < 0.05, aot.temporary_share(decode, state.cache)
-        whole = aot.never_moved(config, mesh, shape)
-        assert aot.whole_moves(decode.as_text(), whole, mesh) == [], aot.whole_moves(decode.as_text(), whole, mesh)
+        # On some chips top_k wants the logits in another order, and they are copied once a token: known, and left.
+        faults = [f for f in aot.faults(decode.as_text(), config, mesh, shape) if 'the logits of all rows' not in f]
+        assert not faults, faults
         print(len(aot.collectives(decode.as_text())))
     """)
     assert int(printed) > 0
@@ -181,7 +193,7 @@ def test_training_memory_is_what_the_compiler_says():
         mesh = aot.slice_mesh(memory.parse_slice('v5e:2x2'), sizes)
         step = aot.lower_train_step(config, mesh, shape).compile()
         assert aot.not_donated(step, aot.abstract_train_state(config, mesh)) == 0
-        assert aot.whole_moves(step.as_text(), aot.never_moved(config, mesh, shape), mesh) == []
+        assert not (faults := aot.faults(step.as_text(), config, mesh, shape)), faults
         told, ours = step.memory_analysis(), memory.fine_tuning(config, sizes, shape)
         print(told.argument_size_in_bytes, told.temp_size_in_bytes, ours.weights + ours.optimizer, ours.temporaries)
     """)
