@@ -96,17 +96,17 @@ def test_what_cannot_fit_is_refused_with_a_change_that_would(repository, steady)
         plan.require_fit(prediction)
     line = str(refused.value)
     assert '\n' not in line
-    assert line.startswith('fine-tuning of config.models.student (gemma_7b) needs 1')
-    assert 'GiB a device, and a chip of v5e:2x4 has 15.8: --config.mesh.fsdp=16' in line
+    assert line.startswith('fine-tuning of config.models.strong (gemma2_27b) needs 5'), 'the one that needs most'
+    assert 'GiB a device, and a chip of v5e:2x4 has 15.8: --config.mesh.fsdp=32' in line
     # The change is true, and a smaller one is not.
-    rows = {factor: _student(repository, f'v5e:4x{factor // 4}', factor)['total'] for factor in (8, 16)}
-    assert rows[16] <= memory.parse_slice('v5e:4x4').usable < rows[8]
+    rows = {fsdp: _strong(repository, f'v5e:4x{fsdp // 4}', fsdp)['total'] for fsdp in (16, 32)}
+    assert rows[32] <= memory.parse_slice('v5e:4x8').usable < rows[16]
 
 
-def _student(repository, topology, fsdp):
+def _strong(repository, topology, fsdp):
     overrides = {'mesh.fsdp': fsdp, 'finetune.row_multiple': fsdp}
-    rows = on_slice(repository, topology.replace('4x2', '2x4'), **overrides)[1]['memory']['rows']
-    return next(row for row in rows if (row['stage'], row['model']) == ('fine-tuning', 'student'))
+    rows = on_slice(repository, topology, **overrides)[1]['memory']['rows']
+    return next(row for row in rows if (row['stage'], row['model']) == ('fine-tuning', 'strong'))
 
 
 def test_too_many_rows_are_cured_by_fewer(repository, steady):

@@ -8,6 +8,7 @@ Axis letters: B or R rows, T tokens, S cached tokens, P prefix tokens, L layers,
 N query heads, K kv heads, H head dim, V vocabulary.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -203,6 +204,12 @@ def init(config: GemmaConfig, key: jax.Array) -> Params:
     one = jnp.zeros((1, 1), jnp.int32)
     shared = Shared(_rotations(config, one), distances(one, one), None, None)
     return Transformer(config).init(key, one, shared, None, None)['params']
+
+
+@functools.cache
+def shapes(config: GemmaConfig) -> Params:
+    """Shapes and dtypes (float32) of a model's parameters, without making them."""
+    return jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
 
 
 def forward(

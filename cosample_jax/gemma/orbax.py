@@ -6,7 +6,6 @@ training checkpoints (under 'params', in a directory 'default'). All become one 
 'layer_0/attn/q_einsum/w'. Tensors are opened with TensorStore and read slice by slice, which Orbax does not offer.
 """
 
-import functools
 import json
 import re
 from collections.abc import Callable
@@ -86,10 +85,9 @@ def is_ours(tensors: dict[str, Any]) -> bool:
     return any(name.startswith('layers/') for name in tensors)
 
 
-@functools.cache
 def _our_shapes(config: GemmaConfig) -> dict[str, tuple[int, ...]]:
     """Every leaf of `model.init` by name."""
-    leaves = jax.tree.leaves_with_path(jax.eval_shape(lambda key: model.init(config, key), jax.random.key(0)))
+    leaves = jax.tree.leaves_with_path(model.shapes(config))
     return {'/'.join(entry.key for entry in path): leaf.shape for path, leaf in leaves}
 
 

@@ -152,7 +152,7 @@ def _ranges(numbers: list[int]) -> str:
 
 def abstract_params(config: GemmaConfig, dtype=jnp.float32, mesh: Mesh | None = None):
     """Shapes, dtypes and, with a mesh, shardings of a model's parameters, without making them."""
-    shapes = jax.eval_shape(lambda key: model.init(config, key), jax.random.key(0))
+    shapes = model.shapes(config)
     places = sharding.param_shardings(shapes, mesh) if mesh else jax.tree.map(lambda _: None, shapes)
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=place),

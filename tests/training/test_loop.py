@@ -109,7 +109,7 @@ def test_on_eight_devices_the_steps_are_the_same(params, tmp_path, shape):
     one, many = (run(params, tmp_path / str(m is None), steps=4, mesh=m) for m in (None, mesh))
     np.testing.assert_allclose(*([entry['loss'] for entry in r.history] for r in (one, many)), rtol=1e-4)
     embedding = many.params['embedder']['input_embedding']
-    assert embedding.sharding.shard_shape(embedding.shape) == (256 // shape[2], 40 // shape[1])
+    assert embedding.sharding.shard_shape(embedding.shape) == (256 // (shape[1] * shape[2]), 40)
 
     # Gradients, not updated weights: Adam makes a step of full size out of a gradient that is all rounding.
     gradient = jax.jit(jax.grad(lambda p, b: loss.summed_loss(p, CONFIG, b)[0]))
