@@ -203,8 +203,9 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
     programs = {
         'prefix': prefill(1, shape.prefix, shape.prefix),
         'questions': prefill(engine.QUESTIONS, shape.question, shape.prefix + shape.question),
-        # K and V as picked for the rows, and before it gathered, when the questions are split over devices.
-        'insert': (4 if rows > 1 else 2) * chosen,
+        # K and V as picked for the rows, and before it gathered, when the questions are split over devices. Where they
+        # are not, v5e takes just the two of them; v6e lays half of one out anew.
+        'insert': (16 if rows > 1 else 11) * chosen // 4,
         'decode': gathered + 2 * logits,  # as they come and as they are searched
     }
     return {name: size + SMALL for name, size in programs.items()}
