@@ -327,13 +327,15 @@ def _default_workdir(config) -> str:
 
 
 def _environment_message(error: Exception, workdir: str) -> str | None:
-    """One line for what the machine, not the program, refuses (disk full, no permission); None for anything
-    else.
+    """One line for what the machine, not the program, refuses (disk full, no permission, a package that gs:// needs);
+    None for anything else.
     """
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or 'No space left on device' in str(error):  # tensorstore raises its own types
         where = getattr(error, 'filename', None) or workdir or 'the workdir'
         return f'the disk is full, writing {where}: free some space; the same command continues from there'
+    if isinstance(error, ImportError) and 'gcsfs' in str(error):
+        return 'gs:// paths need one more package: pip install "cosample_jax[gcs]" (the extra tpu has it, too)'
     refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     if refused and error.filename:
         return f'no permission for {error.filename} ({error.strerror})'

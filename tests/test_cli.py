@@ -218,3 +218,12 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, config, ran):
     command = f'{sys.executable} -m cosample_jax.cli status --workdir={tmp_path} | true'
     done = subprocess.run(['bash', '-c', command], capture_output=True, text=True, env={**os.environ, 'COLUMNS': '80'})
     assert 'Traceback' not in done.stderr
+
+
+def test_gs_paths_without_their_package_are_one_line(monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise ImportError('Please install gcsfs to access Google Storage')
+
+    monkeypatch.setattr('cosample_jax.workdir.Workdir.path', refuse)
+    assert cli.main(['status', '--workdir=gs://nobody/run']) == 2
+    assert 'pip install "cosample_jax[gcs]"' in capsys.readouterr().err

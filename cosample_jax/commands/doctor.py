@@ -35,8 +35,9 @@ OK, WARN, FAIL = 'ok', 'warn', 'FAIL'
 PYTHON = (3, 11)
 JAX = ((0, 10), (0, 13))  # tried from the first up to, not including, the second
 EXTRAS = {
-    'tpu': (('libtpu',), 'TPUs'),
+    'tpu': (('libtpu', 'gcsfs'), 'TPUs'),
     'gpu': (('jax-cuda12-plugin',), 'NVIDIA GPUs'),
+    'gcs': (('gcsfs',), 'gs:// paths'),
     'api': (('google-genai', 'openai'), 'models behind an API'),
     'gemma': (('gemma',), 'comparing with the official package, Python 3.12 or later'),
     'parity': (('torch', 'transformers'), 'comparing with transformers'),
