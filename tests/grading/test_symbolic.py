@@ -16,9 +16,10 @@ def pool():
 
 
 def test_verdicts_for_every_pair(pool):
+    before = set(sys.modules)  # torch, when other tests brought it, has sympy too
     pairs = [('8', '2^3'), ('4', '\\sqrt{16}'), ('1/2', '\\frac{2}{4}'), ('8', '2^4'), ('8', '2^4')]
     assert pool.verdicts(pairs) == {pairs[0]: 'yes', pairs[1]: 'yes', pairs[2]: 'yes', pairs[3]: 'no'}
-    assert 'math_verify' not in sys.modules and 'sympy' not in sys.modules
+    assert not {'math_verify', 'sympy'} & (set(sys.modules) - before)
 
 
 def test_oversized_input_is_not_even_sent(pool):
