@@ -198,14 +198,12 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
         return gathered + stream + max(feed_forward, scores)
 
     started = max(engine.QUESTIONS, engine.insert_size(shape.slots))
-    chosen = config.num_layers * started * kv_heads * shape.question * config.head_dim * item  # K or V of the questions
+    picked = 2 * started * kv_heads * shape.question * config.head_dim * item  # K and V of one layer
     logits = _split(shape.slots, sizes.data) * _split(config.vocab_size, tensor * sizes.fsdp) * 4
     programs = {
         'prefix': prefill(1, shape.prefix, shape.prefix),
         'questions': prefill(engine.QUESTIONS, shape.question, shape.prefix + shape.question),
-        # K and V as picked for the rows, and before it gathered, when the questions are split over devices. Where they
-        # are not, v5e takes just the two of them; v6e lays half of one out anew.
-        'insert': (16 if rows > 1 else 11) * chosen // 4,
+        'insert': picked,
         'decode': gathered + 2 * logits,  # as they come and as they are searched
     }
     return {name: size + SMALL for name, size in programs.items()}

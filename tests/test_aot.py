@@ -182,7 +182,9 @@ def test_sampling_memory_is_what_the_compiler_says(name, topology, sizes):
     """)
     theirs, temporaries, ours, our_temporaries = np.array([line.split() for line in printed.splitlines()], np.int64).T
     np.testing.assert_allclose(ours, theirs, rtol=0.01)
-    assert temporaries.max() <= our_temporaries.max() <= 1.5 * temporaries.max()
+    most = temporaries.max()
+    # What the compiler keeps on chip, in up to 128 MiB of VMEM, is in ours and not in its.
+    assert most <= our_temporaries.max() <= max(1.5 * most, most + 2**27)
 
 
 @needs_libtpu

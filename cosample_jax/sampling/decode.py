@@ -111,9 +111,9 @@ def state_shardings(state: State, mesh: Mesh) -> State:
 def insert(state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_new_tokens: jax.Array) -> State:
     """Starts samples: copies their questions' keys and values into their rows."""
 
-    def into_rows(cache, questions):  # [..., R, K, S, H] and [..., U, K, Q, H]
-        length = questions.shape[-2]
-        return cache.at[..., starts.rows, :, :length, :].set(questions[..., starts.questions, :, :, :], mode='drop')
+    def into_rows(cache, question, *layer):  # [(L,) R, K, S, H] and, of one layer, [U, K, Q, H]
+        length = question.shape[-2]
+        return cache.at[(*layer, starts.rows, slice(None), slice(length))].set(question[starts.questions], mode='drop')
 
     cache = state.cache
     if isinstance(cache, list):
@@ -122,7 +122,11 @@ def insert(state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_n
             for layer, pair in enumerate(cache)
         ]
     else:
-        cache = tuple(into_rows(c, q) for c, q in zip(cache, question_kv, strict=True))
+        # Layer by layer: at once, all layers of all picked questions would be made beside the cache.
+        def layer(index, cache):
+            return tuple(into_rows(c, q[index], index) for c, q in zip(cache, question_kv, strict=True))
+
+        cache = jax.lax.fori_loop(0, cache[0].shape[0], layer, cache)
 
     def put(array, values):
         return array.at[starts.rows].set(values, mode='drop')
