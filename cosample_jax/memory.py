@@ -33,15 +33,16 @@ class Kind(NamedTuple):
     """A kind of TPU. Sources: its Cloud TPU data sheet; `usable`: what the compiler leaves a program of it."""
 
     dimensions: int  # of its slices
+    chips: int  # of its largest
     hbm: float  # GiB a chip
     usable: float
 
 
 KINDS = {
-    'v4': Kind(3, 32, 30.75),
-    'v5e': Kind(2, 16, 15.75),
-    'v5p': Kind(3, 95, 95),
-    'v6e': Kind(2, 32, 31.24),
+    'v4': Kind(3, 4096, 32, 30.75),
+    'v5e': Kind(2, 256, 16, 15.75),
+    'v5p': Kind(3, 8960, 95, 95),
+    'v6e': Kind(2, 256, 32, 31.24),
 }
 
 
@@ -67,13 +68,15 @@ def parse_slice(name: str) -> Slice:
     """The slice called 'v5e:2x4' or 'v5p:2x2x2'. UserError for a kind that does not exist or a shape it cannot have."""
     kind, _, shape = name.partition(':')
     if kind not in KINDS:
-        raise UserError(f'unknown TPU {kind!r}{did_you_mean(kind, KINDS)}: --topology is one of {", ".join(KINDS)}')
+        raise UserError(f'--topology={name}: unknown TPU {kind!r}{did_you_mean(kind, KINDS)}')
     example = 'x'.join('224'[-KINDS[kind].dimensions :])
     sizes = shape.split('x')
     if len(sizes) != KINDS[kind].dimensions or not all(size.isdecimal() and int(size) for size in sizes):
         raise UserError(f'--topology={name}: a {kind} slice is written like {kind}:{example}')
     sizes = [int(size) for size in sizes]
     chips = math.prod(sizes)
+    if chips > KINDS[kind].chips:
+        raise UserError(f'--topology={name}: the largest {kind} slice has {KINDS[kind].chips:,} chips')
     # A host holds 2x2 chips; a whole 2x4 of v5e and v6e is one host, and a single chip has a host of its own.
     if chips == 1:
         bounds = (1, 1, 1)

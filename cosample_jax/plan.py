@@ -114,13 +114,17 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
     a device must hold, and under ``fix`` the smallest change of one setting that makes it fit, when it does not (''
     when nothing tried does).
 
-    UserError when the mesh is not the slice's.
+    UserError when the mesh is not the slice's, asks for more devices than there are, or does not divide the rows.
     """
     if slice_ is not None:
         memory.check_mesh(slice_, config.mesh)
         device, there = f'a chip of {slice_.name}', slice_.usable
     else:
+        sharding.run_mesh(config)
         device, there = _this_device(config.mesh)
+    mesh = memory.abstract_mesh(config.mesh)
+    sharding.check_rows(mesh, config.sampling.slots, 'sampling.slots')
+    sharding.check_rows(mesh, config.finetune.row_multiple, 'finetune.row_multiple')
     stages = [('sampling', name) for name in dict.fromkeys((*config.roles.sources, *config.roles.trained))]
     stages += [('fine-tuning', name) for name in config.roles.trained]
     accelerated = slice_ is not None
@@ -131,7 +135,8 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
         shape = sampling_shape(config, tokens) if stage == 'sampling' else training_shape(config, tokens)
         row |= {'total': needed.total, 'shape': shape._asdict()}
         if needed.total > there:
-            row['fix'] = _smallest_fix(config, tokens, stage, name, accelerated, there)
+            more_devices = accelerated or jax.default_backend() != 'cpu'  # those of a CPU share its memory
+            row['fix'] = _smallest_fix(config, tokens, stage, name, accelerated, there, more_devices)
         rows.append(row)
     return {'device': device, 'slice': slice_.name if slice_ else '', 'bytes': there, 'rows': rows}
 
@@ -141,7 +146,7 @@ def require_fit(prediction: dict) -> None:
     section = prediction['memory']
     row = max(section['rows'], key=lambda row: row['total'])
     if row['total'] > section['bytes']:
-        cure = f'{row["fix"]} would fit' if row['fix'] else 'no single change of the settings would fit'
+        cure = f'{row["fix"]} would fit' if row['fix'] else 'no such change would fit, of slots, batch size or mesh'
         raise UserError(
             f'{row["stage"]} of config.models.{row["model"]} ({row["variant"]}) needs '
             f'{row["total"] / memory.GIB:.1f} GiB a device, and {section["device"]} has '
@@ -158,15 +163,21 @@ def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: 
     return memory.fine_tuning(shape, sizes, training_shape(config, tokens), dtype)
 
 
-def _smallest_fix(config, tokens: dict[str, int], stage: str, name: str, accelerated: bool, there: int) -> str:
-    """The change of one setting by the smallest factor that makes a stage fit, as flags; of equals, the one that needs
-    no more devices. A mesh axis may take what 'data' has, too.
+def _smallest_fix(
+    config, tokens: dict[str, int], stage: str, name: str, accelerated: bool, there: int, more_devices: bool
+) -> str:
+    """The change by the smallest factor that makes a stage fit, as flags, and on how many devices when these are more;
+    of equals, the one that needs no more devices. A mesh axis may take what 'data' has, too.
     """
-    for _, changes in sorted(_changes(config, stage), key=lambda change: change[0]):
+    have = math.prod(config.mesh[axis] for axis in sharding.MESH_AXES)
+    for (_, devices), changes in sorted(_changes(config, stage), key=lambda change: change[0]):
+        if devices > have and not more_devices:
+            continue
         other = ConfigDict(config.to_dict())
         other.update_from_flattened_dict(changes)
         if _needed(other, tokens, stage, name, accelerated).total <= there:
-            return ' '.join(f'--config.{field}={value}' for field, value in changes.items())
+            flags = ' '.join(f'--config.{field}={value}' for field, value in changes.items())
+            return flags if devices <= have else f'{devices} such devices with {flags}'
     return ''
 
 

@@ -63,11 +63,12 @@ class Workdir:
     def open(self, config) -> None:
         """Makes the directory this configuration's own, or checks that it already is.
 
-        UserError when it holds another configuration: names the first differing fields with both values.
+        UserError when it holds another configuration: names the first differing fields with both values. One that was
+        refused before it made anything leaves no claim.
         """
         path = self.path('config.json')
         wanted = config_lib.to_json(config)
-        if path.exists():
+        if path.exists() and any(self.path(room).exists() for room in ('data', 'models', 'pools', 'done')):
             found = config_lib.flatten(read_json(path))
             wanted = config_lib.flatten(wanted)
             differing = [name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]

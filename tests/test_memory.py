@@ -72,6 +72,7 @@ def test_slices(name, chips, bounds):
         ('v5e', 'a v5e slice is written like'),
         ('v5e:0x4', 'a v5e slice is written like'),
         ('v5e:3x3', 'must be even'),
+        ('v5e:32x32', 'the largest v5e slice has 256 chips'),
     ],
 )
 def test_slices_that_do_not_exist(name, message):

@@ -97,7 +97,7 @@ def test_what_cannot_fit_is_refused_with_a_change_that_would(repository, steady)
     line = str(refused.value)
     assert '\n' not in line
     assert line.startswith('fine-tuning of config.models.strong (gemma2_27b) needs 5'), 'the one that needs most'
-    assert 'GiB a device, and a chip of v5e:2x4 has 15.8: --config.mesh.fsdp=32' in line
+    assert 'GiB a device, and a chip of v5e:2x4 has 15.8: 32 such devices with --config.mesh.fsdp=32' in line
     # The change is true, and a smaller one is not.
     rows = {fsdp: _strong(repository, f'v5e:4x{fsdp // 4}', fsdp)['total'] for fsdp in (16, 32)}
     assert rows[32] <= memory.parse_slice('v5e:4x8').usable < rows[16]

@@ -24,9 +24,18 @@ def test_open_remembers_the_configuration_and_refuses_another(tmp_path):
     workdir.open(finalized())
     assert read_json(workdir.path('config.json'))['sampling']['temperature'] == 0.7
     Workdir(tmp_path / 'run').open(finalized())
+    workdir.write_problems('train', [Problem('p', 'q', 'a', 's')])
     with pytest.raises(UserError, match='another configuration: seed is 0 there, 5 here'):
         Workdir(tmp_path / 'run').open(finalized(seed=5))
     assert read_json(workdir.path('config.json'))['seed'] == 0
+
+
+def test_a_configuration_that_made_nothing_has_no_claim(tmp_path):
+    """It was refused, and is typed again, corrected."""
+    workdir = Workdir(tmp_path / 'run')
+    workdir.open(finalized())
+    workdir.open(finalized(seed=5))
+    assert read_json(workdir.path('config.json'))['seed'] == 5
 
 
 def test_open_records_an_environment_once_and_each_change_of_it(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@
 `--from` is a Hugging Face directory (or one safetensors file), an official Orbax checkpoint in any of its layouts, one
 of ours, or a fine-tuned cell of a run, of which the best checkpoint is taken; what it is, is found out. `--to` becomes
 one of ours (`cosample`), what `transformers` opens (`huggingface`) or what `gm.ckpts.load_params` opens (`official`).
-Tokenizers are not touched. It runs in host memory, which has to hold the model once.
+Tokenizers are not touched. It runs in host memory, of which it takes the model's size once (`huggingface`), twice
+(`cosample`) or three times (`official`). `--to` appears when it is complete, not before.
 """
 
 import os
@@ -47,7 +48,16 @@ def main(args) -> None:
     _check_disk(args.to, variant.num_params() * dtype.itemsize)
     start = time.monotonic()
     params = weights.load(source, variant, dtype, description=f'read {variant.name}')
-    _write(target, kind, params, variant, {'source': str(source.path), 'format': source.format})
+    lineage = {'source': str(source.path), 'format': source.format}
+    if is_remote(args.to):
+        _write(target, kind, params, variant, lineage)
+    else:
+        unfinished = target.with_name(f'{target.name}.unfinished')
+        shutil.rmtree(unfinished, ignore_errors=True)  # of an attempt that was interrupted
+        _write(unfinished, kind, params, variant, lineage)
+        if target.exists():
+            target.rmdir()  # empty, as was checked
+        unfinished.rename(target)
     size = variant.num_params() * dtype.itemsize / 1e9
     print(
         f'{args.to}: {variant.name}, {variant.num_params():,} weights in {dtype.name} ({size:,.2f} GB), '
@@ -70,8 +80,11 @@ def _best_of_cell(path: str) -> str:
 def _check_disk(target: str, size: int) -> None:
     if is_remote(target):
         return
-    path = Path(target).absolute()
-    free = shutil.disk_usage(next(parent for parent in path.parents if parent.exists())).free
+    parent = next(parent for parent in Path(target).absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        what = 'is not writable' if parent.is_dir() else 'is a file'
+        raise UserError(f'--to={target}: {parent} {what}: name another directory')
+    free = shutil.disk_usage(parent).free
     if free < size:
         raise UserError(f'--to={target} needs {size / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free: make room first')
 

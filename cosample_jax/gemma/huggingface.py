@@ -132,7 +132,10 @@ def files(path) -> list:
     index = path / 'model.safetensors.index.json'
     if not index.exists():
         return sorted(path.glob('*.safetensors'))
-    names = sorted(set(json.loads(index.read_text())['weight_map'].values()))
+    try:
+        names = sorted(set(json.loads(index.read_text())['weight_map'].values()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise UserError(f'{index} is damaged: download it again') from None
     missing = [name for name in names if not (path / name).exists()]
     if missing:
         raise UserError(f'{index} names files that are not there: {", ".join(missing)}')
@@ -144,18 +147,22 @@ def read(path) -> tuple[dict[str, np.ndarray], Callable[[], None]]:
     if is_remote(path):
         raise UserError(f'{path}: safetensors are memory-mapped, so they must lie on a local disk: copy them first')
     tensors: dict[str, np.ndarray] = {}
-    maps = []
+    heads, maps = [], []
     for file in files(path):
         with file.open('rb') as opened:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if file.stat().st_size else b''
         maps.append(mapped)
         for name, array in _tensors(file, mapped):
+            if name in _TIED:
+                heads.append(array)
             if name in _TIED or name.startswith(_NOT_TEXT):
                 continue
             short = next((name.removeprefix(p) for p in _PREFIXES if name.startswith(p)), name)
             tensors[short] = array
     table = tensors.get('embed_tokens.weight')
     if table is not None:
+        if any(not np.array_equal(head[:64].view(np.uint8), table[:64].view(np.uint8)) for head in heads):
+            raise UserError(f'{path}: lm_head.weight is not the embedding, and in a Gemma the two are one')
         rows = next((own for own, padded in PADDED_ROWS.items() if padded == len(table)), len(table))
         tensors['embed_tokens.weight'] = table[:rows]
 
@@ -181,12 +188,15 @@ def _tensors(file: Path, mapped) -> Iterator[tuple[str, np.ndarray]]:
         which = f', which cuts {", ".join(cut)}' if cut else ''
         raise UserError(f'{file} has {size:,} bytes and its header says {end:,}{which}: download it again')
     for name, entry in entries.items():
-        dtype = _DTYPES.get(entry['dtype'])
+        dtype = _DTYPES.get(entry.get('dtype'))
         if dtype is None:
-            raise UserError(f'{file}: {name} is of type {entry["dtype"]}, which no Gemma here has')
+            raise UserError(f'{file}: {name} is of type {entry.get("dtype")}, which no Gemma here has')
         begin, stop = entry['data_offsets']
-        flat = np.frombuffer(mapped, dtype, count=(stop - begin) // np.dtype(dtype).itemsize, offset=start + begin)
-        yield name, flat.reshape(entry['shape'])
+        shape = entry.get('shape', ())
+        if math.prod(shape) * np.dtype(dtype).itemsize != stop - begin:
+            raise UserError(f'{file}: {name} has {stop - begin:,} bytes for a shape of {shape}: download it again')
+        flat = np.frombuffer(mapped, dtype, count=math.prod(shape), offset=start + begin)
+        yield name, flat.reshape(shape)
 
 
 def write(directory, params, config: GemmaConfig) -> None:

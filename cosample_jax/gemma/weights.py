@@ -98,8 +98,8 @@ def check(checkpoint: Checkpoint, config: GemmaConfig) -> None:
     culprits = _culprits(checkpoint, config)
     if culprits:
         fits = fitting_variant(checkpoint)
-        hint = f' These are the weights of {fits}.' if fits else ''
-        raise UserError(f'{checkpoint.path} does not hold {config.name} weights: {"; ".join(culprits)}.{hint}')
+        instead = f' but those of {fits}' if fits else ''
+        raise UserError(f'{checkpoint.path} does not hold {config.name} weights{instead}: {"; ".join(culprits)}')
 
 
 def fitting_variant(checkpoint: Checkpoint) -> str | None:

@@ -17,8 +17,11 @@ TOKENIZER_DOCUMENTS = 20_000
 
 def run(config, workdir) -> dict:
     task = tasks.get(config.task.name)
-    # Before the problems are made: it is refused in a second or not at all.
+    # Before anything is written: both are refused in a second or not at all.
     given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
+    for name, entry in config.models.items():
+        if entry.init not in ('package', 'pretrain') and not checkpoint.has_weights(workdir.model_dir(name)):
+            _open(f'config.models.{name}.init', entry)
     splits = task.build(config)
     for split, problems in splits.items():
         workdir.write_problems(split, problems)
@@ -34,7 +37,7 @@ def run(config, workdir) -> dict:
             params = embedded.load_weights(entry.variant, variant)
             lineage = {'source': f'package:{entry.variant}'}
         else:
-            params, lineage = _import(f'config.models.{name}.init', entry.init, variant, config, tokenizer)
+            params, lineage = _import(f'config.models.{name}.init', entry, config, tokenizer)
         lineage |= {'variant': entry.variant, 'tokenizer': tokenizer.fingerprint}
         checkpoint.save_weights(workdir.model_dir(name), params, lineage)
         imported += 1
@@ -66,16 +69,22 @@ def _prepare_tokenizer(config, workdir, task, given: tokenizer_lib.Tokenizer | N
     tokenizer_lib.train(workdir.tokenizer_path, texts, vocab_size)
 
 
-def _import(who: str, path, variant, config, tokenizer: tokenizer_lib.Tokenizer):
-    """(weights, lineage) of a checkpoint in any format that is read here, split over the run's mesh."""
-    _check_lineage(who, path, tokenizer)
+def _open(who: str, entry) -> weights.Checkpoint:
+    """The checkpoint of a model, of any format that is read here; UserError unless it is its variant's."""
     try:
-        found = weights.open_checkpoint(path)
-        weights.check(found, variant)
+        found = weights.open_checkpoint(entry.init)
+        weights.check(found, gemma_config.variant(entry.variant))
     except UserError as error:
-        raise UserError(f'{who}: {error}; `cosample doctor` with this configuration tells how to get them') from None
-    params = weights.load(found, variant, mesh=sharding.run_mesh(config), description=f'read {variant.name}')
-    return params, {'source': str(path), 'format': found.format}
+        raise UserError(f'{who}: {error} (`cosample doctor` with this configuration tells how to get them)') from None
+    return found
+
+
+def _import(who: str, entry, config, tokenizer: tokenizer_lib.Tokenizer):
+    """(weights, lineage) of a model's checkpoint, split over the run's mesh."""
+    _check_lineage(who, entry.init, tokenizer)
+    found, mesh = _open(who, entry), sharding.run_mesh(config)
+    params = weights.load(found, gemma_config.variant(entry.variant), mesh=mesh, description=f'read {entry.variant}')
+    return params, {'source': str(entry.init), 'format': found.format}
 
 
 def _check_lineage(who: str, path, tokenizer: tokenizer_lib.Tokenizer) -> None:

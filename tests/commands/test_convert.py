@@ -89,7 +89,7 @@ def test_the_best_checkpoint_of_a_cell(tmp_path):
         ({'dtype': 'float16'}, '--dtype=float16 is no choice'),
         (
             {'variant': 'tiny_strong'},
-            'does not hold tiny_strong weights: embedder/input_embedding is (256, 40), not (256, 64)',
+            'not hold tiny_strong weights but those of tiny_weak: embedder/input_embedding is (256, 40), not (256, 64)',
         ),
         ({'variant': 'tiny_weka'}, "(did you mean 'tiny_weak'?)"),
         ({'from_': 'nowhere'}, 'nowhere is not there'),
@@ -102,6 +102,29 @@ def test_mistakes_are_one_line(tmp_path, originals, capsys, flags, message):
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
     assert not (tmp_path / 'w').exists()
+
+
+def test_an_interrupted_conversion_leaves_no_target_and_the_same_command_works(tmp_path, originals, monkeypatch):
+    params, path = originals['tiny_weak']
+    write = convert._write
+
+    def interrupted(target, *rest):
+        write(target, *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert, '_write', interrupted)
+    command = {'variant': 'tiny_weak', 'from_': path, 'to': tmp_path / 'w', 'format': 'huggingface'}
+    assert run(**command) == 130 and not (tmp_path / 'w').exists()
+    monkeypatch.setattr(convert, '_write', write)
+    assert run(**command) == 0 and [child.name for child in tmp_path.iterdir()] == ['w']
+    assert same(tmp_path / 'w', 'tiny_weak', params)
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path, originals, capsys):
+    _, path = originals['tiny_weak']
+    (tmp_path / 'file').write_text('')
+    assert run(variant='tiny_weak', from_=path, to=tmp_path / 'file' / 'w') == 2
+    assert f'{tmp_path}/file is a file: name another directory' in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(tmp_path, originals, capsys):

@@ -2,10 +2,11 @@
 
 import pytest
 
+from cosample_jax import checkpoint, cli, embedded
 from cosample_jax import config as config_lib
-from cosample_jax import embedded
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import tokenizer as tokenizer_lib
+from cosample_jax.gemma.config import variant
 from cosample_jax.stages import prepare
 from cosample_jax.workdir import Workdir
 
@@ -51,3 +52,25 @@ def test_weights_meet_the_tokenizer_they_were_trained_with(tmp_path, other_token
     wrong = small_config(first.model_dir, other_tokenizer)
     with pytest.raises(UserError, match='were trained with another tokenizer .* tokenizer/tokenizer.model of their'):
         prepare.run(wrong, Workdir(tmp_path / 'wrong'))
+
+
+@pytest.mark.parametrize('kind', ['huggingface', 'official', 'cosample'])
+def test_a_base_model_comes_from_any_format(tmp_path, kind):
+    source = str(embedded.FILES / 'tiny_weak.safetensors')
+    flags = ['--variant=tiny_weak', f'--from={source}', f'--to={tmp_path}/w', f'--format={kind}']
+    assert cli.main(['convert', *flags]) == 0
+    workdir = Workdir(tmp_path / 'run')
+    config = small_config(lambda name: tmp_path / 'w' if name == 'weak' else 'package')
+    prepare.run(config, workdir)
+    assert checkpoint.read_lineage(workdir.model_dir('weak'))['format'] == kind
+    loaded = checkpoint.load_weights(workdir.model_dir('weak'), variant('tiny_weak'))
+    shipped = embedded.load_weights('tiny_weak', variant('tiny_weak'))
+    assert (loaded['layers']['mlp']['linear']['w'] == shipped['layers']['mlp']['linear']['w']).all()
+
+
+def test_weights_that_are_not_there_are_refused_before_anything_is_written(tmp_path):
+    workdir = Workdir(tmp_path / 'run')
+    config = small_config(lambda name: tmp_path / 'nowhere' if name == 'strong' else 'package')
+    with pytest.raises(UserError, match=r'config.models.strong.init: .*nowhere is not there \(`cosample doctor`'):
+        prepare.run(config, workdir)
+    assert not (tmp_path / 'run').exists()
