@@ -258,6 +258,8 @@ def _tokenizer(config, workdir: Workdir) -> Check:
         official = next((v.name for v in variants if v.name in sources.SOURCES), '')
         if len({tokenizer_lib.vocabulary(variant) for variant in variants}) > 1:
             todo = '--config.models.<name>.variant=...  so that all models share one, or a run for each family'
+        elif config.tokenizer and official and not Path(config.tokenizer).exists():
+            todo = f'it comes with the weights (below), as tokenizer.model: put it at {config.tokenizer}'
         elif official:
             directory = next(entry.init for entry in config.models.values() if entry.variant == official)
             todo = f'--config.tokenizer={directory}/tokenizer.model  (it comes with the weights)'

@@ -74,7 +74,7 @@ def steps(variant: str, directory: str, who: str) -> list[str]:
         '  HF 2. '
         + (f'a token is set up ({huggingface})' if huggingface else f'pip install huggingface_hub; {huggingface_step}'),
         f'  HF 3. hf download {source.huggingface} --local-dir {directory}',
-        f'  then: --{who}.init={directory} --config.tokenizer={directory}/tokenizer.model',
+        f'  then: --{who}.init={directory}; the tokenizer is {directory}/tokenizer.model',
     ]
 
 

@@ -163,7 +163,7 @@ def test_missing_weights_come_with_the_steps_to_get_them(examine):
         'https://huggingface.co/google/gemma-2-9b\n',
         'kaggle models instances versions download google/gemma-2/flax/gemma2-9b/1 -p weights/weak --untar',
         'hf download google/gemma-2-9b --local-dir weights/weak',
-        '--config.models.weak.init=weights/weak --config.tokenizer=weights/weak/tokenizer.model',
+        'then: --config.models.weak.init=weights/weak; the tokenizer is weights/weak/tokenizer.model',
         'hf download google/gemma-7b --local-dir weights/student',
         'export HF_TOKEN=...',
         'export KAGGLE_API_TOKEN=...',
@@ -198,6 +198,12 @@ def test_the_tokenizer(examine, gemma_tokenizer, family, state, message):
     _, checks, printed = examine(*GEMMA2, f'--config.tokenizer={path}')
     assert checks['tokenizer'][0] == state and message in checks['tokenizer'][1]
     assert ('\ntokenizer:\n' in printed) == (state == 'FAIL')
+
+
+def test_a_tokenizer_that_is_named_and_not_there_keeps_its_name(examine):
+    _, checks, printed = examine(*GEMMA2, '--config.tokenizer=weights/weak/tokenizer.model')
+    assert checks['tokenizer'][0] == 'FAIL'
+    assert 'as tokenizer.model: put it at weights/weak/tokenizer.model' in printed
 
 
 def test_models_of_two_families_are_refused(examine):
