@@ -55,7 +55,7 @@ def slice_mesh(slice_: Slice, sizes) -> Mesh:
         )
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).split('\n')[0]
-        raise UserError(f'no TPU compiler for {slice_.name} ({reason}): pip install "cosample_jax[tpu]"') from None
+        raise UserError(f"no TPU compiler for {slice_.name} ({reason}): pip install -e '.[tpu]'") from None
     return sharding.make_mesh(sizes, topology.devices)
 
 

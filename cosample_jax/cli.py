@@ -335,7 +335,7 @@ def _environment_message(error: Exception, workdir: str) -> str | None:
         where = getattr(error, 'filename', None) or workdir or 'the workdir'
         return f'the disk is full, writing {where}: free some space; the same command continues from there'
     if isinstance(error, ImportError) and 'gcsfs' in str(error):
-        return 'gs:// paths need one more package: pip install "cosample_jax[gcs]" (the extra tpu has it, too)'
+        return "gs:// paths need one more package: pip install -e '.[gcs]' (the extra tpu has it, too)"
     if isinstance(error, (FileExistsError, NotADirectoryError)) and error.filename:
         return f'{error.filename}: a file is where a directory is needed: name another --workdir'
     refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

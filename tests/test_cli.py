@@ -226,4 +226,4 @@ def test_gs_paths_without_their_package_are_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr('cosample_jax.workdir.Workdir.path', refuse)
     assert cli.main(['status', '--workdir=gs://nobody/run']) == 2
-    assert 'pip install "cosample_jax[gcs]"' in capsys.readouterr().err
+    assert "pip install -e '.[gcs]'" in capsys.readouterr().err

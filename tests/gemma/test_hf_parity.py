@@ -8,7 +8,7 @@ import parity
 import pytest
 from parity import CASES, TOLERANCE, WINDOW, difference, forward, parameters
 
-INSTALL = "compares with torch and transformers: pip install 'cosample_jax[parity]'"
+INSTALL = "compares with torch and transformers: pip install -e '.[parity]'"
 pytest.importorskip('torch', reason=INSTALL)
 pytest.importorskip('transformers', reason=INSTALL)
 import huggingface_reference  # noqa: E402
