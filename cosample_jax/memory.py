@@ -207,7 +207,8 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
         'prefix': prefill(1, shape.prefix, shape.prefix),
         'questions': prefill(engine.QUESTIONS, shape.question, shape.prefix + shape.question),
         'insert': picked,
-        'decode': gathered + 2 * logits,  # as they come and as they are searched
+        # As they come and as they are searched; once more each, where the devices that hold rows hold vocabulary too.
+        'decode': gathered + (4 if sizes.fsdp > 1 else 2) * logits,
     }
     return {name: size + SMALL for name, size in programs.items()}
 
@@ -240,6 +241,8 @@ def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dty
     chunk = loss_lib.chunk_length(shape.row_length, config.vocab_size)
     logits = _split(shape.rows, sizes.data) * chunk * _split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
     in_the_loss = logits + logits * item // 4  # themselves in float32, and their gradient as it is multiplied
+    in_the_loss += _split(shape.rows, sizes.data) * shape.row_length * config.embed_dim * item  # what they are made of
+    in_the_loss += table * item  # the gradient that a chunk gives the table, before it is added
 
     ffw, heads = _split(config.ffw_dim, sizes.tensor), _split(config.num_heads, sizes.tensor)
     in_a_layer = sum(layers) * item  # gradients
