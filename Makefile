@@ -22,8 +22,8 @@ test: $(VENV)/.installed-dev
 
 # The second line: what needs the TPU compiler, which the other tests run without (see tpu-compile).
 check-all: $(VENV)/.installed-parity $(VENV)/libtpu
-	$(BIN)/python -m pytest -rs
-	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -rs -m slow tests/test_aot.py
+	$(BIN)/python -m pytest
+	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m slow tests/test_aot.py
 	$(MAKE) check-gemma
 
 # The official package has an environment of its own: it brings TensorFlow and much else, and needs a later Python.
@@ -33,7 +33,7 @@ ifeq ($(GEMMA_PYTHON),)
 	@echo 'SKIPPED check-gemma: the official gemma package needs Python 3.12 or later, and none was found: GEMMA_PYTHON=...'
 else
 	$(MAKE) $(VENV)-gemma/.installed
-	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m pytest -rs -m slow tests/gemma/test_gemma_package_parity.py
+	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m pytest -m slow tests/gemma/test_gemma_package_parity.py
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python benchmarks/forward.py
 endif
 

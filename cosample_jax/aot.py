@@ -30,7 +30,7 @@ from cosample_jax import sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig, variant
-from cosample_jax.gemma.weights import abstract_params, leaf_name
+from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.memory import Sampling, Sizes, Slice, Training, check_mesh, parse_slice
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy
@@ -219,7 +219,7 @@ def faults(hlo: str, config: GemmaConfig, mesh: Mesh, shape: Sampling | Training
     A training step is let off copies of the matrices: it casts each to `dtype` once, and lays some out anew as it does.
     """
     matrices = {
-        f'the stacked weight {leaf_name(path)}': leaf
+        f'the stacked weight {model.leaf_name(path)}': leaf
         for path, leaf in jax.tree.leaves_with_path(abstract_params(config, dtype, mesh))
         if len(leaf.shape) > 2
     }

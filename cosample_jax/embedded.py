@@ -15,7 +15,7 @@ import numpy as np
 
 from cosample_jax import checkpoint
 from cosample_jax.errors import UserError
-from cosample_jax.gemma import weights
+from cosample_jax.gemma import model, weights
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import commit
@@ -45,7 +45,7 @@ def write_weights(path, params) -> None:
     import safetensors.numpy
 
     flat = {
-        weights.leaf_name(keys): np.ascontiguousarray(leaf)
+        model.leaf_name(keys): np.ascontiguousarray(leaf)
         for keys, leaf in jax.tree.leaves_with_path(jax.device_get(params))
     }
     commit(path, safetensors.numpy.save(flat))

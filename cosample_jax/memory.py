@@ -34,15 +34,14 @@ class Kind(NamedTuple):
 
     dimensions: int  # of its slices
     chips: int  # of its largest
-    hbm: float  # GiB a chip
-    usable: float
+    usable: float  # GiB of a chip
 
 
 KINDS = {
-    'v4': Kind(3, 4096, 32, 30.75),
-    'v5e': Kind(2, 256, 16, 15.75),
-    'v5p': Kind(3, 8960, 95, 95),
-    'v6e': Kind(2, 256, 32, 31.24),
+    'v4': Kind(3, 4096, 30.75),
+    'v5e': Kind(2, 256, 15.75),
+    'v5p': Kind(3, 8960, 95),
+    'v6e': Kind(2, 256, 31.24),
 }
 
 

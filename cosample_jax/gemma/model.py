@@ -212,6 +212,11 @@ def shapes(config: GemmaConfig) -> Params:
     return jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
 
 
+def leaf_name(path) -> str:
+    """'layers/attn/q_einsum/w' from a path of `jax.tree.leaves_with_path`."""
+    return '/'.join(str(entry.key) for entry in path)
+
+
 def forward(
     params: Params,
     config: GemmaConfig,

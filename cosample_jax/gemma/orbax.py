@@ -90,7 +90,7 @@ def is_ours(tensors: dict[str, Any]) -> bool:
 def _our_shapes(config: GemmaConfig) -> dict[str, tuple[int, ...]]:
     """Every leaf of `model.init` by name."""
     leaves = jax.tree.leaves_with_path(model.shapes(config))
-    return {'/'.join(entry.key for entry in path): leaf.shape for path, leaf in leaves}
+    return {model.leaf_name(path): leaf.shape for path, leaf in leaves}
 
 
 def _layer_shapes(config: GemmaConfig) -> dict[str, tuple[int, ...]]:

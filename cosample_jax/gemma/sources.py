@@ -15,13 +15,11 @@ class Source(NamedTuple):
 
     Attributes:
         huggingface: The pretrained weights as safetensors.
-        huggingface_it: The instruction-tuned ones.
         kaggle: The pretrained weights as an Orbax checkpoint (owner/model/framework/variation); the instruction-tuned
             ones are called the same with '-it' behind.
     """
 
     huggingface: str
-    huggingface_it: str
     kaggle: str
 
     @property
@@ -36,16 +34,16 @@ class Source(NamedTuple):
 LICENCE = 'https://ai.google.dev/gemma/terms'
 
 SOURCES: dict[str, Source] = {
-    'gemma_2b': Source('google/gemma-2b', 'google/gemma-2b-it', 'google/gemma/flax/2b'),
-    'gemma_7b': Source('google/gemma-7b', 'google/gemma-7b-it', 'google/gemma/flax/7b'),
-    'gemma2_2b': Source('google/gemma-2-2b', 'google/gemma-2-2b-it', 'google/gemma-2/flax/gemma2-2b'),
-    'gemma2_9b': Source('google/gemma-2-9b', 'google/gemma-2-9b-it', 'google/gemma-2/flax/gemma2-9b'),
-    'gemma2_27b': Source('google/gemma-2-27b', 'google/gemma-2-27b-it', 'google/gemma-2/flax/gemma2-27b'),
-    'gemma3_270m': Source('google/gemma-3-270m', 'google/gemma-3-270m-it', 'google/gemma-3/flax/gemma-3-270m'),
-    'gemma3_1b': Source('google/gemma-3-1b-pt', 'google/gemma-3-1b-it', 'google/gemma-3/flax/gemma3-1b'),
-    'gemma3_4b': Source('google/gemma-3-4b-pt', 'google/gemma-3-4b-it', 'google/gemma-3/flax/gemma3-4b'),
-    'gemma3_12b': Source('google/gemma-3-12b-pt', 'google/gemma-3-12b-it', 'google/gemma-3/flax/gemma3-12b'),
-    'gemma3_27b': Source('google/gemma-3-27b-pt', 'google/gemma-3-27b-it', 'google/gemma-3/flax/gemma3-27b'),
+    'gemma_2b': Source('google/gemma-2b', 'google/gemma/flax/2b'),
+    'gemma_7b': Source('google/gemma-7b', 'google/gemma/flax/7b'),
+    'gemma2_2b': Source('google/gemma-2-2b', 'google/gemma-2/flax/gemma2-2b'),
+    'gemma2_9b': Source('google/gemma-2-9b', 'google/gemma-2/flax/gemma2-9b'),
+    'gemma2_27b': Source('google/gemma-2-27b', 'google/gemma-2/flax/gemma2-27b'),
+    'gemma3_270m': Source('google/gemma-3-270m', 'google/gemma-3/flax/gemma-3-270m'),
+    'gemma3_1b': Source('google/gemma-3-1b-pt', 'google/gemma-3/flax/gemma3-1b'),
+    'gemma3_4b': Source('google/gemma-3-4b-pt', 'google/gemma-3/flax/gemma3-4b'),
+    'gemma3_12b': Source('google/gemma-3-12b-pt', 'google/gemma-3/flax/gemma3-12b'),
+    'gemma3_27b': Source('google/gemma-3-27b-pt', 'google/gemma-3/flax/gemma3-27b'),
 }
 
 

@@ -161,11 +161,6 @@ def abstract_params(config: GemmaConfig, dtype=jnp.float32, mesh: Mesh | None = 
     )
 
 
-def leaf_name(path) -> str:
-    """'layers/attn/q_einsum/w' from a path of `jax.tree.leaves_with_path`."""
-    return '/'.join(str(entry.key) for entry in path)
-
-
 def stored_dtype(checkpoint: Checkpoint) -> np.dtype:
     """The widest dtype of its tensors: loading as that loses nothing."""
     return functools.reduce(jnp.promote_types, {_dtype(array) for array in checkpoint.tensors.values()})
@@ -196,7 +191,7 @@ def load(
     here = SingleDeviceSharding(jax.local_devices()[0])
 
     def place(path, leaf):
-        name = leaf_name(path)
+        name = model.leaf_name(path)
         try:
             return _assemble(views[name], leaf, leaf.sharding or here, checkpoint.release, bar.advance)
         except ValueError as error:  # TensorStore's, for a part that is gone or cut short

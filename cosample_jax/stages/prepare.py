@@ -19,9 +19,11 @@ def run(config, workdir) -> dict:
     task = tasks.get(config.task.name)
     # Before anything is written: both are refused in a second or not at all.
     given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
-    for name, entry in config.models.items():
-        if entry.init not in ('package', 'pretrain') and not checkpoint.has_weights(workdir.model_dir(name)):
-            _open(f'config.models.{name}.init', entry)
+    found = {
+        name: _open(f'config.models.{name}.init', entry)
+        for name, entry in config.models.items()
+        if entry.init not in ('package', 'pretrain') and not checkpoint.has_weights(workdir.model_dir(name))
+    }
     splits = task.build(config)
     for split, problems in splits.items():
         workdir.write_problems(split, problems)
@@ -37,7 +39,7 @@ def run(config, workdir) -> dict:
             params = embedded.load_weights(entry.variant, variant)
             lineage = {'source': f'package:{entry.variant}'}
         else:
-            params, lineage = _import(f'config.models.{name}.init', entry, config, tokenizer)
+            params, lineage = _import(f'config.models.{name}.init', found[name], entry, config, tokenizer)
         lineage |= {'variant': entry.variant, 'tokenizer': tokenizer.fingerprint}
         checkpoint.save_weights(workdir.model_dir(name), params, lineage)
         imported += 1
@@ -79,11 +81,11 @@ def _open(who: str, entry) -> weights.Checkpoint:
     return found
 
 
-def _import(who: str, entry, config, tokenizer: tokenizer_lib.Tokenizer):
+def _import(who: str, found: weights.Checkpoint, entry, config, tokenizer: tokenizer_lib.Tokenizer):
     """(weights, lineage) of a model's checkpoint, split over the run's mesh."""
     _check_lineage(who, entry.init, tokenizer)
-    found, mesh = _open(who, entry), sharding.run_mesh(config)
-    params = weights.load(found, gemma_config.variant(entry.variant), mesh=mesh, description=f'read {entry.variant}')
+    variant, mesh = gemma_config.variant(entry.variant), sharding.run_mesh(config)
+    params = weights.load(found, variant, mesh=mesh, description=f'read {entry.variant}')
     return params, {'source': str(entry.init), 'format': found.format}
 
 

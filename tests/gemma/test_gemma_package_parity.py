@@ -19,7 +19,7 @@ from gemma.gm.ckpts import _checkpoint  # noqa: E402
 from gemma.gm.nn import _config, _gemma, _modules, _transformer  # noqa: E402
 
 from cosample_jax import checkpoint, embedded  # noqa: E402
-from cosample_jax.gemma import orbax, weights  # noqa: E402
+from cosample_jax.gemma import model, orbax, weights  # noqa: E402
 from cosample_jax.gemma.config import gemma2, gemma3, variant  # noqa: E402
 from cosample_jax.sampling.engine import Engine, Request, SamplingSettings  # noqa: E402
 
@@ -134,9 +134,9 @@ def test_its_real_models_are_ours(name):
     """Every tensor's name and shape, and what has no shape: windows, rotations, scales, softcaps."""
     ours = variant(name)
     options = {} if 'gemma2' in name or name in ('gemma3_270m', 'gemma3_1b') else {'text_only': True}
-    model = REAL[name](tokens='tokens', **options)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))['params']
-    tensors = {orbax._one_name(weights.leaf_name(path)): leaf for path, leaf in jax.tree.leaves_with_path(shapes)}
+    built = REAL[name](tokens='tokens', **options)
+    shapes = jax.eval_shape(built.init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))['params']
+    tensors = {orbax._one_name(model.leaf_name(path)): leaf for path, leaf in jax.tree.leaves_with_path(shapes)}
     found = weights.Checkpoint(
         name, 'official', tensors, functools.partial(orbax.OFFICIAL.wanted, tensors), views=lambda config: {}
     )
@@ -145,7 +145,7 @@ def test_its_real_models_are_ours(name):
     assert gating == orbax.OFFICIAL.wanted({}, ours)['layer_0/mlp/gating_einsum/w'], 'the order we export'
     rows = tensors['embedder/input_embedding'].shape[0]
     assert rows == orbax.PADDED_ROWS.get(ours.vocab_size, ours.vocab_size), 'the rows we export'
-    theirs = model.config
+    theirs = built.config
     local = [kind == _modules.AttentionType.LOCAL_SLIDING for kind in theirs.attention_types]
     assert ours.windows == tuple(theirs.sliding_window_size if each else 0 for each in local)
     assert ours.rope_base == tuple(
