@@ -83,9 +83,14 @@ def param_shardings(params: Any, mesh: Mesh) -> Any:
     return jax.tree.map_with_path(of, params)
 
 
+def row_shards(mesh: Mesh) -> int:
+    """Over how many devices rows are split."""
+    return math.prod(mesh.shape[axis] for axis in RULES['rows'])
+
+
 def check_rows(mesh: Mesh, rows: int, name: str) -> None:
     """UserError, naming the setting, unless so many rows split evenly over the mesh."""
-    ways = math.prod(mesh.shape[axis] for axis in RULES['rows'])
+    ways = row_shards(mesh)
     if rows % ways:
         raise UserError(f'{name}={rows} does not divide over mesh.data x mesh.fsdp = {ways} devices')
 

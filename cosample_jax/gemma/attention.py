@@ -1,4 +1,4 @@
-"""Attention over several parts (shared prefix, question, own tokens) as one softmax, and rotary positions.
+"""Attention over several parts (shared prefix, own tokens, pages) as one softmax, and rotary positions.
 
 Every key carries its distance to every query; `UNREACHABLE` stands for "may not be seen" (the future, another
 segment, padding). With that, causality, segments and a layer's window are one comparison: distance < window.
@@ -126,6 +126,142 @@ def attend_causal(
         rest = [Part(other.k, other.v, other.distance[:, rows]) for other in others]
         out.append(attend(q[:, rows], [*rest, part], window, softcap))
     return jnp.concatenate(out, axis=1)
+
+
+class Pages(NamedTuple):
+    """Who reads which page of a paged cache. D shards of rows with pages of their own, R rows and P pages a shard, C
+    tokens a page, J readers a page, M pages a row.
+
+    A page is read from memory once for all its readers: the tokens of a question by the rows that answer it. Which
+    physical page holds what changes nothing in a row's result.
+
+    Attributes:
+        readers: int32 [D, P, J], rows of the shard; R is nobody.
+        starts: int32 [D, P], absolute position of the page's first token.
+        counts: int32 [D, P], how many of its C tokens may be seen at all.
+        table: int32 [D, R, M], a row's pages in the order of their positions, each as page * J + (which of its
+            readers); P * J is no page.
+        first_own: int32 [D, R], where in `table` the pages begin that the row writes.
+        own_starts: int32 [D, R], absolute position of the first token written there.
+        used: int32 [], pages from this one on are nobody's, in every shard.
+    """
+
+    readers: jax.Array
+    starts: jax.Array
+    counts: jax.Array
+    table: jax.Array
+    first_own: jax.Array
+    own_starts: jax.Array
+    used: jax.Array
+
+
+class Partial(NamedTuple):
+    """Softmax attention over a part of the keys, ready to be joined with that over others."""
+
+    out: jax.Array  # float32 [..., H], the sum of e**(score - top) * value
+    total: jax.Array  # float32 [...], the sum of e**(score - top)
+    top: jax.Array  # float32 [...], the largest score; at least FLOOR / 2
+
+
+PAGES_PER_BLOCK = 16  # read in one iteration: on CPU their keys and values stay in the second-level cache
+
+
+def page_places(pages: Pages, positions: jax.Array, page_size: int) -> tuple[jax.Array, jax.Array]:
+    """Where the tokens at `positions` [D, R] are written: page (P for a row that has none) and slot, [D, R]."""
+    offset = positions - pages.own_starts
+    index = pages.first_own + offset // page_size
+    place = jnp.take_along_axis(pages.table, index[..., None], axis=-1, mode='clip')[..., 0]
+    return place // pages.readers.shape[-1], offset % page_size
+
+
+def page_distances(pages: Pages, positions: jax.Array, page_size: int) -> jax.Array:
+    """int32 [D, P, J, C], from the token at `positions` [D, R] of each reader back to each key, or UNREACHABLE."""
+    q_pos = jax.vmap(lambda rows, readers: rows.at[readers].get(mode='clip'))(positions, pages.readers)
+    slots = jnp.arange(page_size, dtype=jnp.int32)[None, None]
+    k_pos = pages.starts[..., None] + slots
+    visible = slots < pages.counts[..., None]
+    return distances(q_pos, k_pos, visible[:, :, None])
+
+
+def attend_paged(
+    q: jax.Array,
+    cache: tuple[jax.Array, jax.Array],
+    pages: Pages,
+    distance: jax.Array,
+    prefix: Part | None,
+    window: jax.Array | int,
+    softcap: float | None,
+) -> jax.Array:
+    """Softmax attention of one token a row over a shared prefix and the row's pages.
+
+    Pages are read in blocks, as many as are in use and no more. The results of a row's pages are joined in the order
+    of its table.
+
+    Args:
+        q: Rotated and scaled queries, [D * R, N, H].
+        cache: Keys (rotated) and values, each [D, P, K, C, H]; PAGES_PER_BLOCK divides P.
+        pages: Who reads what.
+        distance: As `page_distances` gives them.
+        prefix: Keys that all rows share, [K, S, H], with distances [D * R, 1, S].
+        window: As in `attend`.
+        softcap: As in `attend`.
+
+    Returns:
+        [D * R, N, H] in the dtype of q.
+    """
+    shards, num_pages, num_kv_heads, _, head_dim = cache[0].shape
+    readers = pages.readers.shape[-1]
+    rows = q.shape[0] // shards
+    q = q.reshape(shards, rows, num_kv_heads, -1, head_dim)
+
+    def block(index, partials):
+        def of(x):
+            return jax.lax.dynamic_slice_in_dim(x, index * PAGES_PER_BLOCK, PAGES_PER_BLOCK, axis=1)
+
+        asked = jax.vmap(lambda q, rows: q.at[rows].get(mode='clip'))(q, of(pages.readers))
+        seen = (of(distance) < window)[:, :, None, :, None]
+        found = _partial(asked.transpose(0, 1, 3, 2, 4, 5), *map(of, cache), seen, softcap)
+        start = index * PAGES_PER_BLOCK
+        return jax.tree.map(lambda all, new: jax.lax.dynamic_update_slice_in_dim(all, new, start, 1), partials, found)
+
+    shape = (shards, num_pages, num_kv_heads, readers, q.shape[3])
+    nothing = Partial(jnp.zeros((*shape, head_dim)), jnp.zeros(shape), jnp.full(shape, 0.5 * FLOOR))
+    partials = jax.lax.fori_loop(0, -(-pages.used // PAGES_PER_BLOCK), block, nothing)
+
+    def of_rows(x, fill):  # [D, P, K, J, G, ...] to [D, R, M, K, G, ...]
+        x = jnp.moveaxis(x, 3, 2)
+        x = x.reshape(shards, num_pages * readers, *x.shape[3:])
+        return jax.vmap(lambda x, table: x.at[table].get(mode='fill', fill_value=fill))(x, pages.table)
+
+    parts = Partial(of_rows(partials.out, 0), of_rows(partials.total, 0), of_rows(partials.top, 0.5 * FLOOR))
+    top = parts.top.max(2)
+    if prefix is not None:
+        seen = (prefix.distance[:, 0] < window)[None, :, None]
+        q_all = q.reshape(shards * rows, num_kv_heads, -1, head_dim).swapaxes(0, 1)
+        shared = _partial(q_all, prefix.k, prefix.v, seen, softcap)
+        shared = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(shards, rows, *x.shape[:1], *x.shape[2:]), shared)
+        top = jnp.maximum(top, shared.top)
+    weight = jnp.exp(parts.top - top[:, :, None])
+    out = (parts.out * weight[..., None]).sum(2)
+    total = (parts.total * weight).sum(2)
+    if prefix is not None:
+        weight = jnp.exp(shared.top - top)
+        out += shared.out * weight[..., None]
+        total += shared.total * weight
+    out /= jnp.maximum(total, jnp.finfo(jnp.float32).tiny)[..., None]
+    return out.reshape(shards * rows, -1, head_dim).astype(q.dtype)
+
+
+def _partial(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array, softcap: float | None) -> Partial:
+    """Of queries [..., X, Y, H] over keys [..., S, H]; `seen` is [..., X, Y or 1, S]."""
+    s = jnp.einsum('...xyh,...sh->...xys', q, k, preferred_element_type=jnp.float32)
+    if softcap is not None:
+        s = softcap * jnp.tanh(s / softcap)
+    s = jnp.where(seen, s, FLOOR)
+    top = jnp.maximum(s.max(-1), 0.5 * FLOOR)
+    p = jnp.exp(s - top[..., None])
+    out = jnp.einsum('...xys,...sh->...xyh', p.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return Partial(out, p.sum(-1), top)
 
 
 def distances(q_pos: jax.Array, k_pos: jax.Array, visible: jax.Array | bool = True) -> jax.Array:

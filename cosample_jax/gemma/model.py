@@ -20,19 +20,24 @@ from jax.sharding import Mesh
 from cosample_jax import sharding
 from cosample_jax.gemma.attention import (
     UNREACHABLE,
+    Pages,
     Part,
-    attend,
     attend_causal,
+    attend_paged,
     distances,
     inverse_wavelengths,
+    page_distances,
+    page_places,
     rotate,
 )
 from cosample_jax.gemma.config import GemmaConfig
 
 Params = dict[str, Any]
 KV = tuple[jax.Array, jax.Array]  # keys (rotated) and values
-# What their axes mean, to `sharding`: those of rows, [L, B, K, S, H], and of a shared prefix, [L, K, P, H].
-CACHE_AXES = ('layers', 'rows', 'kv_heads', 'slots', 'head')
+# What their axes mean, to `sharding`: those of a paged cache, [L, D, P, K, C, H], of pages that no shard of rows has
+# taken yet, [L, P, K, C, H], and of a shared prefix, [L, K, P, H].
+CACHE_AXES = ('layers', 'rows', 'pages', 'kv_heads', 'slots', 'head')
+LOOSE_AXES = ('layers', 'pages', 'kv_heads', 'slots', 'head')
 PREFIX_AXES = ('layers', 'kv_heads', 'slots', 'head')
 
 
@@ -49,9 +54,10 @@ class Shared(NamedTuple):
     """What all layers read."""
 
     rotations: tuple[jax.Array, jax.Array]  # sines and cosines, float32 [rotations, B, T, H / 2]
-    distance: jax.Array  # int32 [B, T, S] to the row's own keys
+    distance: jax.Array  # int32 [B, T, S] to the row's own keys; in decode, to those of the pages
     prefix_distance: jax.Array | None  # int32 [B, T, P]
-    slots: jax.Array | None  # int32 [B], where decode writes into the row's cache
+    pages: Pages | None = None  # of decode
+    places: tuple[jax.Array, jax.Array] | None = None  # pages and slots that decode writes, int32 [D, R]
 
 
 class RMSNorm(nn.Module):
@@ -98,26 +104,28 @@ class Attention(nn.Module):
         queries = rotate(queries, sin, cos) * c.query_scale
         keys, values = (each.transpose(0, 2, 1, 3) for each in (rotate(keys, sin, cos), values))
 
+        prefix = None if layer.prefix_kv is None else Part(*layer.prefix_kv, shared.prefix_distance)
         if cache is None:
             new_kv = (keys, values)
             own = Part(keys, values, shared.distance)
+            out = attend_causal(queries, own, [] if prefix is None else [prefix], layer.window, c.attn_softcap)
         else:
             # A stacked cache stays whole in the scan carry and one token a row is written into it: as a
             # scanned input and output it would be copied whole at every token. Heads are indexed one by one: a
             # slice over them makes the TPU compiler keep the cache in another order, and copy it there and back.
             new_kv = None
             stack = () if layer.index is None else (layer.index,)
-            where = (*stack, jnp.arange(x.shape[0])[:, None], jnp.arange(k)[None], shared.slots[:, None])
+            page, slot = (each[..., None] for each in shared.places)  # [D, R, 1]
+            shards, rows, _ = page.shape
+            where = (*stack, jnp.arange(shards)[:, None, None], page, jnp.arange(k)[None, None], slot)
             cache = tuple(
-                whole.at[where].set(new[..., 0, :], mode='promise_in_bounds', unique_indices=True)
+                whole.at[where].set(new.reshape(shards, rows, k, h), mode='drop', unique_indices=True)
                 for whole, new in zip(cache, (keys, values), strict=True)
             )
-            own = Part(*(whole[stack] for whole in cache), shared.distance)
-        prefix = [] if layer.prefix_kv is None else [Part(*layer.prefix_kv, shared.prefix_distance)]
-        if cache is None:
-            out = attend_causal(queries, own, prefix, layer.window, c.attn_softcap)
-        else:
-            out = attend(queries, [*prefix, own], layer.window, c.attn_softcap)
+            of_layer = tuple(whole[stack] for whole in cache)
+            out = attend_paged(
+                queries[:, 0], of_layer, shared.pages, shared.distance, prefix, layer.window, c.attn_softcap
+            )[:, None]
         w_out = Weight((n, h, d), (0, 1), name='attn_vec_einsum')()
         return jnp.einsum('btnh,nhd->btd', out, w_out), cache, new_kv
 
@@ -202,7 +210,7 @@ class Transformer(nn.Module):
 def init(config: GemmaConfig, key: jax.Array) -> Params:
     """Random float32 parameters: normal with variance 1 / fan-in, norm scales 0. Jittable (config static)."""
     one = jnp.zeros((1, 1), jnp.int32)
-    shared = Shared(_rotations(config, one), distances(one, one), None, None)
+    shared = Shared(_rotations(config, one), distances(one, one), None)
     return Transformer(config).init(key, one, shared, None, None)['params']
 
 
@@ -248,7 +256,6 @@ def forward(
         rotations=_rotations(config, positions),
         distance=distances(positions, positions, same_segment),
         prefix_distance=_prefix_distance(positions, prefix_kv),
-        slots=None,
     )
     hidden, _, kv = Transformer(config, mesh).apply({'params': params}, tokens, shared, None, prefix_kv)
     return hidden, kv
@@ -260,34 +267,37 @@ def decode_step(
     tokens: jax.Array,
     positions: jax.Array,
     cache: KV,
+    pages: Pages,
     prefix_kv: KV | None = None,
 ) -> tuple[jax.Array, KV]:
-    """Runs one token of every row against the row's cache and the shared prefix.
+    """Runs one token of every row against the row's pages and the shared prefix.
 
-    Slot s of a row's cache belongs to position P + s. The token is written there first; slots of later
-    positions are not read, so a cache needs no clearing when its row starts anew.
+    The token is written into the row's page first. What a page holds of later positions is not read, so a page needs
+    no clearing when it is given to another row. A row without pages sees the prefix alone.
 
     Args:
         params: As `init` or `unstack` returns them.
         config: The model's shape.
-        tokens: int32 [R].
-        positions: int32 [R], each in P .. P + S - 1.
-        cache: Keys and values, each [L, R, K, S, H]; or, with `unstack`ed parameters, a list of L pairs of
-            [R, K, S, H].
+        tokens: int32 [D * R].
+        positions: int32 [D * R], absolute.
+        cache: Keys and values, each [L, D, P, K, C, H]; or, with `unstack`ed parameters, a list of L pairs of
+            [D, P, K, C, H].
+        pages: Whose they are.
         prefix_kv: Keys and values, each [L, K, P, H], or None (P = 0).
 
     Returns:
-        The hidden states [R, D] after the final norm, and the cache.
+        The hidden states [D * R, D] after the final norm, and the cache.
     """
-    prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-2]
     unstacked = isinstance(params['layers'], list)
-    slots = (cache[0] if unstacked else cache)[0].shape[-2]
+    page_size = (cache[0] if unstacked else cache)[0].shape[-2]
+    by_shard = positions.reshape(pages.table.shape[:2])
     positions = positions[:, None]
     shared = Shared(
         rotations=_rotations(config, positions),
-        distance=distances(positions, prefix + jnp.arange(slots, dtype=jnp.int32)[None]),
+        distance=page_distances(pages, by_shard, page_size),
         prefix_distance=_prefix_distance(positions, prefix_kv),
-        slots=positions[:, 0] - prefix,
+        pages=pages,
+        places=page_places(pages, by_shard, page_size),
     )
     if not unstacked:
         hidden, cache, _ = Transformer(config).apply({'params': params}, tokens[:, None], shared, cache, prefix_kv)

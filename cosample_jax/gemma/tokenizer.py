@@ -128,6 +128,24 @@ class Tokenizer:
         """Text of `ids`; control tokens have none. Leading spaces are kept."""
         return self._sp.decode([int(i) for i in ids])
 
+    def pieces(self) -> list[bytes]:
+        """What each token adds to a text, by id; a byte piece its byte, a control token nothing.
+
+        Joined they are what `decode` returns, but for bytes that are no character.
+        """
+        texts = []
+        for token in range(self.vocab_size):
+            piece = self._sp.id_to_piece(token)
+            if self._sp.is_control(token):
+                texts.append(b'')
+            elif self._sp.is_byte(token):
+                texts.append(bytes([int(piece[3:-1], 16)]))  # <0x0A>
+            elif self._sp.is_unknown(token):
+                texts.append(self._sp.decode([token]).encode())
+            else:
+                texts.append(piece.replace('\N{LOWER ONE EIGHTH BLOCK}', ' ').encode())
+        return texts
+
     def piece_id(self, text: str) -> int:
         """The id of `text` as ONE token. Raises UserError when the vocabulary has no such piece."""
         ids = self._sp.encode(text)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import Problem
-from cosample_jax.sampling.engine import Request, SamplingSettings
+from cosample_jax.sampling.engine import SamplingSettings
+from cosample_jax.sampling.schedule import Request
 from cosample_jax.tasks import prompts
 
 

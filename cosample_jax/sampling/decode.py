@@ -1,7 +1,8 @@
-"""The device side of the sampler as pure functions: prefill, insert into rows, decode many tokens.
+"""The device side of the sampler as pure functions: prefill, fill pages, decode many tokens.
 
 All jitted at module level with the model and the policy static: every engine of a process with the same
-shapes shares one compilation, whatever its parameters.
+shapes shares one compilation, whatever its parameters. The cache is all that stays on the device; what a row decodes
+and whose a page is comes from the host with every call.
 """
 
 import functools
@@ -13,29 +14,31 @@ from jax.sharding import Mesh
 
 from cosample_jax import sharding
 from cosample_jax.gemma import model
+from cosample_jax.gemma.attention import Pages
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.model import KV, Params
 from cosample_jax.sampling.policy import Policy, choose, sample_keys, token_keys
+from cosample_jax.sampling.schedule import Layout
 
 NO_TOKEN = -1  # in `Emitted.tokens`, where a row drew nothing
 
 
-class State(NamedTuple):
-    """The rows being decoded.
+class Rows(NamedTuple):
+    """What is being decoded, each [rows of all shards].
 
     Attributes:
-        tokens: int32 [R], to be fed next: the last one of the prompt, or the last one drawn.
-        positions: int32 [R], absolute, of `tokens`.
-        left: int32 [R], how many tokens the row may still draw; 0 when it is finished or idle.
-        keys: [R], the key of the row's sample.
-        cache: [L, R, K, S, H] twice, or the list `model.unstack` goes with.
+        tokens: int32, to be fed next: the last one of the prompt, or the last one drawn.
+        positions: int32, absolute, of `tokens`.
+        left: int32, how many tokens the row may still draw; 0 when it is idle.
+        hashes: uint32, `policy.problem_hash`.
+        sample_indices: int32.
     """
 
     tokens: jax.Array
     positions: jax.Array
     left: jax.Array
-    keys: jax.Array
-    cache: Any
+    hashes: jax.Array
+    sample_indices: jax.Array
 
 
 class Emitted(NamedTuple):
@@ -46,20 +49,15 @@ class Emitted(NamedTuple):
     sampling_logprobs: jax.Array
 
 
-class Starts(NamedTuple):
-    """Samples to put into rows, each [M]; entries whose row is R or more are padding."""
-
-    rows: jax.Array
-    questions: jax.Array  # which of the prefilled questions
-    tokens: jax.Array  # the last one of the prompt
-    positions: jax.Array  # and where it stands
-    hashes: jax.Array  # uint32, `policy.problem_hash`
-    sample_indices: jax.Array
-
-
 def is_unrolled(config: GemmaConfig) -> bool:
     """Whether decode runs without a layer scan (see `model.unstack`)."""
     return config.scan_unroll >= config.num_layers
+
+
+@functools.partial(jax.jit, static_argnames=('config',))
+def layered(params: Params, *, config: GemmaConfig) -> Params:
+    """The parameters as `decode` takes them."""
+    return model.unstack(params, config) if is_unrolled(config) else params
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'mesh'))
@@ -70,128 +68,137 @@ def prefill_prefix(params: Params, tokens: jax.Array, *, config: GemmaConfig, me
     return _placed((k[:, 0], v[:, 0]), mesh, model.PREFIX_AXES)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
+@functools.partial(jax.jit, static_argnames=('config', 'page_size', 'mesh'))
 def prefill_questions(
-    params: Params, tokens: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig, mesh: Mesh | None = None
+    params: Params,
+    tokens: jax.Array,
+    prefix_kv: KV | None,
+    *,
+    config: GemmaConfig,
+    page_size: int,
+    mesh: Mesh | None = None,
 ) -> KV:
-    """Keys and values [L, U, K, Q, H] of questions int32 [U, Q], padded on the right, where it is not seen."""
+    """Keys and values of questions int32 [U, Q], padded on the right to whole pages: [L, U * Q / C, K, C, H]."""
     tokens = _placed(tokens, mesh, ('rows', 'slots'))
     prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-2]
     positions = jnp.broadcast_to(prefix + jnp.arange(tokens.shape[1])[None], tokens.shape)
     kv = model.forward(params, config, tokens, positions, jnp.ones_like(tokens), prefix_kv, mesh)[1]
-    return _placed(kv, mesh, model.CACHE_AXES)
+
+    def paged(x):
+        layers, questions, heads, length, head_dim = x.shape
+        x = x.reshape(layers, questions, heads, length // page_size, page_size, head_dim)
+        return x.swapaxes(2, 3).reshape(layers, -1, heads, page_size, head_dim)
+
+    return _placed(jax.tree.map(paged, kv), mesh, model.LOOSE_AXES)
 
 
 def _placed(tree: Any, mesh: Mesh | None, axes: tuple[str, ...]) -> Any:
     """Arrays with these axes, laid out over `mesh` (None: as they are)."""
-    return tree if mesh is None else jax.tree.map(lambda x: sharding.constrain(x, mesh, axes), tree)
+    return tree if mesh is None else jax.tree.map(lambda x: sharding.constrain(x, mesh, axes[: x.ndim]), tree)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'rows', 'slots', 'dtype', 'mesh'))
-def empty_state(*, config: GemmaConfig, rows: int, slots: int, dtype, mesh: Mesh | None) -> State:
-    """R idle rows with caches of S slots; rows and heads are split over `mesh`, and stay so."""
-    shape = (rows, config.num_kv_heads, slots, config.head_dim)
+@functools.partial(jax.jit, static_argnames=('config', 'layout', 'dtype', 'mesh'))
+def empty_cache(*, config: GemmaConfig, layout: Layout, dtype, mesh: Mesh | None) -> Any:
+    """Keys and values, [L, D, P, K, C, H] each or the list `model.unstack` goes with, split by shards and heads."""
+    shape = (layout.shards, layout.pages, config.num_kv_heads, layout.page_size, config.head_dim)
     if is_unrolled(config):
         cache = [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers)]
     else:
         cache = tuple(jnp.zeros((config.num_layers, *shape), dtype) for _ in 'kv')
-    idle = jnp.zeros(rows, jnp.int32)
-    state = State(idle, idle, idle, sample_keys(0, idle.astype(jnp.uint32), idle), cache)
-    return state if mesh is None else jax.lax.with_sharding_constraint(state, state_shardings(state, mesh))
+    return cache if mesh is None else jax.lax.with_sharding_constraint(cache, cache_shardings(cache, mesh))
 
 
-def state_shardings(state: State, mesh: Mesh) -> State:
-    """Where a state (arrays or shapes) lives: rows over the rows' axes, caches also by heads."""
-    return jax.tree.map(
-        lambda x: sharding.named(mesh, ('rows',) if x.ndim == 1 else model.CACHE_AXES[-x.ndim :], x.shape), state
-    )
+def cache_shardings(cache: Any, mesh: Mesh) -> Any:
+    """Where a cache (arrays or shapes) lives."""
+    return jax.tree.map(lambda x: sharding.named(mesh, model.CACHE_AXES[-x.ndim :], x.shape), cache)
 
 
-@functools.partial(jax.jit, donate_argnames=('state',))
-def insert(state: State, question_kv: KV, starts: Starts, seed: jax.Array, max_new_tokens: jax.Array) -> State:
-    """Starts samples: copies their questions' keys and values into their rows."""
+@functools.partial(jax.jit, donate_argnames=('cache',))
+def fill_pages(cache: Any, questions: KV, sources: jax.Array, pages: jax.Array) -> Any:
+    """Copies pages of a prefill, int32 [D, M], into pages of the shards, [D, M]; what is no page is skipped."""
+    shards = jnp.arange(sources.shape[0])[:, None]
 
-    def into_rows(cache, question, *layer):  # [(L,) R, K, S, H] and, of one layer, [U, K, Q, H]
-        length = question.shape[-2]
-        return cache.at[(*layer, starts.rows, slice(None), slice(length))].set(question[starts.questions], mode='drop')
+    def filled(cache, question, *layer):  # [(L,) D, P, K, C, H] and, of one layer, [pages, K, C, H]
+        return cache.at[(*layer, shards, pages)].set(question[sources], mode='drop')
 
-    cache = state.cache
     if isinstance(cache, list):
-        cache = [
-            tuple(into_rows(c, q[layer]) for c, q in zip(pair, question_kv, strict=True))
-            for layer, pair in enumerate(cache)
+        return [
+            tuple(filled(c, q[layer]) for c, q in zip(pair, questions, strict=True)) for layer, pair in enumerate(cache)
         ]
-    else:
-        # Layer by layer: at once, all layers of all picked questions would be made beside the cache.
-        def layer(index, cache):
-            return tuple(into_rows(c, q[index], index) for c, q in zip(cache, question_kv, strict=True))
 
-        cache = jax.lax.fori_loop(0, cache[0].shape[0], layer, cache)
+    # Layer by layer: at once, all layers of all copies would be made beside the cache.
+    def layer(index, cache):
+        return tuple(filled(c, q[index], index) for c, q in zip(cache, questions, strict=True))
 
-    def put(array, values):
-        return array.at[starts.rows].set(values, mode='drop')
-
-    return State(
-        tokens=put(state.tokens, starts.tokens),
-        positions=put(state.positions, starts.positions),
-        left=put(state.left, max_new_tokens),
-        keys=put(state.keys, sample_keys(seed, starts.hashes, starts.sample_indices)),
-        cache=cache,
-    )
+    return jax.lax.fori_loop(0, cache[0].shape[0], layer, cache)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'policy', 'loop', 'mesh'), donate_argnames=('state',))
+@functools.partial(jax.jit, static_argnames=('config', 'policy', 'loop', 'mesh'), donate_argnames=('cache',))
 def decode(
     params: Params,
-    state: State,
+    cache: Any,
     prefix_kv: KV | None,
+    rows: Rows,
+    pages: Pages,
+    seed: jax.Array,
     *,
     config: GemmaConfig,
     policy: Policy,
     loop: int,
     mesh: Mesh | None = None,
-) -> tuple[State, Emitted]:
+) -> tuple[Any, Emitted]:
     """Draws up to `loop` tokens in every row that is not finished.
 
-    What was drawn is a fresh output, so that the host may read it while the next call owns the donated state.
+    What was drawn is a fresh output, so that the host may read it while the next call owns the donated cache.
     The loop ends early when no row has anything left to draw, which changes no output.
+
+    Args:
+        params: As `model.init` returns them, `model.unstack`ed when `is_unrolled`.
+        cache: Of `empty_cache`.
+        prefix_kv: Of `prefill_prefix`, or None.
+        rows: What to decode.
+        pages: Where the rows' tokens are; each row has pages for all that it may write here.
+        seed: Root of the randomness, uint32 [].
+        config: The model's shape.
+        policy: How to choose.
+        loop: Tokens, at most.
+        mesh: Splits rows and parameters.
+
+    Returns:
+        The cache, and what was drawn: whole on every device.
     """
-    rows = state.tokens.shape[0]
-    if is_unrolled(config):
-        params = model.unstack(params, config)
+    num_rows = rows.tokens.shape[0]
+    rows, pages = (_placed(x, mesh, ('rows', *[''] * 3)) for x in (rows, pages))
     stop_ids = jnp.array(policy.stop_ids, jnp.int32)
     # All at once: the hash is cheap, starting it at every token is not.
-    keys = token_keys(state.keys, state.positions[None] + jnp.arange(1, loop + 1, dtype=jnp.int32)[:, None])
+    keys = sample_keys(seed, rows.hashes, rows.sample_indices)
+    keys = token_keys(keys, rows.positions[None] + jnp.arange(1, loop + 1, dtype=jnp.int32)[:, None])
 
     def running(carry):
-        step, state, _ = carry
-        return (step < loop) & jnp.any(state.left > 0)
+        step, rows, _, _ = carry
+        return (step < loop) & jnp.any(rows.left > 0)
 
     def body(carry):
-        step, state, emitted = carry
-        hidden, cache = model.decode_step(params, config, state.tokens, state.positions, state.cache, prefix_kv)
+        step, rows, cache, emitted = carry
+        hidden, cache = model.decode_step(params, config, rows.tokens, rows.positions, cache, pages, prefix_kv)
         logits = _placed(model.logits(params, config, hidden), mesh, ('logit_rows', 'vocab'))
         drawn = Emitted(*choose(logits, keys[step], policy))
-        active = state.left > 0
+        active = rows.left > 0
         stopped = jnp.any(drawn.tokens[:, None] == stop_ids[None], axis=-1)
-        left = jnp.where(active & ~stopped, state.left - 1, 0)
+        left = jnp.where(active & ~stopped, rows.left - 1, 0)
         drawn = drawn._replace(tokens=jnp.where(active, drawn.tokens, NO_TOKEN))
         emitted = jax.tree.map(lambda all, new: all.at[step].set(new), emitted, drawn)
         # A finished row feeds its last token again, into the same slot, until it is given another sample.
         going = left > 0
-        state = State(
-            tokens=jnp.where(going, drawn.tokens, state.tokens),
-            positions=state.positions + going,
-            left=left,
-            keys=state.keys,
-            cache=cache,
+        rows = rows._replace(
+            tokens=jnp.where(going, drawn.tokens, rows.tokens), positions=rows.positions + going, left=left
         )
-        return step + 1, state, emitted
+        return step + 1, rows, cache, emitted
 
     nothing = Emitted(
-        tokens=jnp.full((loop, rows), NO_TOKEN, jnp.int32),
-        logprobs=jnp.zeros((loop, rows), jnp.float32),
-        sampling_logprobs=jnp.zeros((loop, rows), jnp.float32),
+        tokens=jnp.full((loop, num_rows), NO_TOKEN, jnp.int32),
+        logprobs=jnp.zeros((loop, num_rows), jnp.float32),
+        sampling_logprobs=jnp.zeros((loop, num_rows), jnp.float32),
     )
-    _, state, emitted = jax.lax.while_loop(running, body, (jnp.int32(0), state, nothing))
-    return state, emitted
+    _, _, cache, emitted = jax.lax.while_loop(running, body, (jnp.int32(0), rows, cache, nothing))
+    return cache, _placed(emitted, mesh, ('', ''))

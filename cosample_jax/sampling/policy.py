@@ -21,11 +21,13 @@ class Policy:
         temperature: Logits are divided by it; 0 is greedy.
         top_k: Only the k most likely tokens are drawn from; 0 is all of them.
         stop_ids: Tokens that end a sample.
+        top_p: Of these, only the most likely that together have at least this probability (arXiv 1904.09751); 1 is all.
     """
 
     temperature: float
     top_k: int
     stop_ids: tuple[int, ...]
+    top_p: float = 1.0
 
 
 def hash32(text: str) -> np.uint32:
@@ -58,7 +60,7 @@ def choose(logits: jax.Array, keys: jax.Array, policy: Policy) -> tuple[jax.Arra
     Args:
         logits: float32 [R, V], of the raw model.
         keys: [R], from `token_keys`.
-        policy: Temperature and top-k.
+        policy: Temperature, top-k and top-p.
 
     Returns:
         The tokens int32 [R], and the log-probability (nats) of each under the raw model and under the policy
@@ -67,24 +69,53 @@ def choose(logits: jax.Array, keys: jax.Array, policy: Policy) -> tuple[jax.Arra
     normalizer = jax.nn.logsumexp(logits, axis=-1)
     if policy.temperature == 0:
         # top_k, not argmax: equal (the lowest id wins a tie) and several times faster on CPU.
-        best, tokens = jax.lax.top_k(logits, 1)
+        best, tokens = top_k(logits, 1)
         return tokens[:, 0], best[:, 0] - normalizer, jnp.zeros_like(normalizer)
 
     vocab = logits.shape[-1]
-    if 0 < policy.top_k < vocab:
-        allowed, ids = jax.lax.top_k(logits, policy.top_k)
+    in_order = policy.top_p < 1 or 0 < policy.top_k < vocab
+    if in_order:
+        allowed, ids = top_k(logits, min(policy.top_k or vocab, vocab))
         noise = jax.vmap(lambda key, i: gumbel(token_bits(key, i)))(keys, ids)
     else:
         allowed = logits
         noise = jax.vmap(lambda key: gumbel(jax.random.bits(key, (vocab,), jnp.uint32)))(keys)
     scaled = allowed / policy.temperature
-    _, pick = jax.lax.top_k(scaled + noise, 1)
+    if policy.top_p < 1:
+        before = jnp.cumsum(jax.nn.softmax(scaled, axis=-1), axis=-1)[:, :-1]
+        nucleus = jnp.pad(before < policy.top_p, ((0, 0), (1, 0)), constant_values=True)  # the first is always in
+        scaled = jnp.where(nucleus, scaled, -jnp.inf)
+    _, pick = top_k(scaled + noise, 1)
 
     def picked(x):
         return jnp.take_along_axis(x, pick, axis=-1)[:, 0]
 
-    tokens = pick[:, 0] if allowed is logits else picked(ids)
+    tokens = picked(ids) if in_order else pick[:, 0]
     return tokens, picked(allowed) - normalizer, picked(scaled) - jax.nn.logsumexp(scaled, axis=-1)
+
+
+_GROUP = 128  # tokens; see `top_k`
+
+
+def top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`lax.top_k` over the last axis of [R, V]: values in order and their indices, the lowest of equals first.
+
+    On CPU groups of tokens are searched by their maxima first, which is exact (a group that is not among the k best
+    has k better tokens before it) and takes a fifth of the time. On accelerators plain `lax.top_k` is partitioned well
+    over a split vocabulary.
+    """
+
+    def grouped(x):
+        rows, vocab = x.shape
+        groups = -(-vocab // _GROUP)
+        x = jnp.pad(x, ((0, 0), (0, groups * _GROUP - vocab)), constant_values=-jnp.inf).reshape(rows, groups, _GROUP)
+        best = jnp.sort(jax.lax.top_k(x.max(-1), min(k, groups))[1], axis=-1)
+        values, at = jax.lax.top_k(jnp.take_along_axis(x, best[..., None], axis=1).reshape(rows, -1), k)
+        return values, jnp.take_along_axis(best, at // _GROUP, axis=-1) * _GROUP + at % _GROUP
+
+    if x.shape[-1] < 4 * k * _GROUP:
+        return tuple(jax.lax.top_k(x, k))
+    return jax.lax.platform_dependent(x, cpu=grouped, default=lambda x: tuple(jax.lax.top_k(x, k)))
 
 
 def token_bits(key: jax.Array, ids: jax.Array) -> jax.Array:

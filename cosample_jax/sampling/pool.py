@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.progress import Bar
 from cosample_jax.records import Sample, Store
-from cosample_jax.sampling.engine import Engine, Request
+from cosample_jax.sampling.engine import Engine
+from cosample_jax.sampling.schedule import Request
 
 
 def fill_pool(

@@ -8,6 +8,7 @@ import functools
 
 import jax
 import numpy as np
+from paged import one_page_a_row
 
 from cosample_jax.gemma import model, weights
 from cosample_jax.gemma.config import gemma1, gemma2, gemma3
@@ -69,8 +70,8 @@ def run(config, params, ids, positions, segments, prefix_kv=None):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def step(config, params, ids, positions, cache, prefix_kv):
-    hidden, cache = model.decode_step(params, config, ids, positions, cache, prefix_kv)
+def step(config, params, ids, positions, cache, pages, prefix_kv):
+    hidden, cache = model.decode_step(params, config, ids, positions, cache, pages, prefix_kv)
     return model.logits(params, config, hidden), cache
 
 
@@ -109,11 +110,11 @@ def decode(config, params) -> np.ndarray:
     prefix_logits, kv = run(config, params, ids[:1, prefix], positions[:1, prefix], ones[:1, prefix])
     prefix_kv = tuple(each[:, 0] for each in kv)
     question_logits, kv = run(config, params, ids[:, question], positions[:, question], ones[:, question], prefix_kv)
-    cache = tuple(np.pad(each, [(0, 0)] * 3 + [(0, T - PREFIX - QUESTION), (0, 0)]) for each in kv)
+    cache, pages = one_page_a_row(kv, T - PREFIX, PREFIX)
     pieces = [np.repeat(prefix_logits, 2, axis=0), question_logits]
     for position in range(PREFIX + QUESTION, T):
         here = (ids[:, position], positions[:, position])
-        logits, cache = step(config, params, *here, cache, prefix_kv)
+        logits, cache = step(config, params, *here, cache, pages, prefix_kv)
         pieces.append(logits[:, None])
     return np.concatenate(pieces, axis=1)
 

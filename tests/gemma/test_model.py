@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paged import one_page_a_row
 
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import gemma1, gemma2, gemma3
@@ -129,10 +130,7 @@ def test_cached_decode_is_forward(family, unrolled):
     _, (k, v) = forward(family, ids[:1, :prefix])
     prefix_kv = (k[:, 0], v[:, 0])
     _, question = forward(family, ids[:, prefix : prefix + 5], start=prefix, prefix_kv=prefix_kv)
-    shape = (config.num_layers, 2, config.num_kv_heads, slots, config.head_dim)
-    cache = tuple(np.full(shape, 7.0, np.float32) for _ in question)
-    for filled, each in zip(cache, question, strict=True):
-        filled[..., :5, :] = each
+    cache, pages = one_page_a_row(question, slots, prefix, fill=7.0)
     params = parameters(family)
     if unrolled:
         params = model.unstack(params, config)
@@ -140,7 +138,7 @@ def test_cached_decode_is_forward(family, unrolled):
     positions = np.array([prefix + 3, prefix + 5], np.int32)
     while positions.max() < T:
         fed = ids[np.arange(2), positions]
-        hidden, cache = step(params, config, fed, positions, cache, prefix_kv)
+        hidden, cache = step(params, config, fed, positions, cache, pages, prefix_kv)
         assert_close(logits_of(params, config, hidden), expected[np.arange(2), positions])
         positions += 1
 
@@ -184,9 +182,9 @@ def test_a_window_ends_where_it_should(where):
         kv = (k[:, 0], v[:, 0])
         own = slice(prefix, prefix + question)
         _, filled = run(LOCAL, params, ids[:, own], at[:, own], ones[:, own], kv)
-        cache = tuple(np.pad(each, [(0, 0)] * 3 + [(0, 20 - question), (0, 0)]) for each in filled)
+        cache, pages = one_page_a_row(filled, 20, prefix)
         for position in range(prefix + question, query + 1):
-            hidden, cache = step(params, LOCAL, ids[:, position], at[0, position, None], cache, kv)
+            hidden, cache = step(params, LOCAL, ids[:, position], at[0, position, None], cache, pages, kv)
         return np.asarray(logits_of(params, LOCAL, hidden))
 
     base = logits(changed=0)  # out of the window anyway
