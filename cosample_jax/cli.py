@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 from cosample_jax import __version__
 from cosample_jax.errors import UserError, did_you_mean
+from cosample_jax.preemption import Preempted
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ _WORKDIR = Flag('directory of the run, local or gs://; runs/<name of the configu
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (without the program's name); returns the exit status.
 
-    0 done, 2 a mistake the user can fix, 130 interrupted. Anything else is a bug and keeps its traceback.
+    0 done, 2 a mistake the user can fix, 130 interrupted, 143 stopped by SIGTERM. Anything else is a bug and keeps its
+    traceback.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     workdir = next((arg.partition('=')[2] for arg in argv if arg.startswith('--workdir=')), '')
@@ -138,6 +140,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\ncosample: interrupted; the same command continues from here', file=sys.stderr)
         return 130
+    except Preempted:
+        print(
+            '\ncosample: stopped by SIGTERM; what was finished is committed, the same command continues',
+            file=sys.stderr,
+        )
+        return 143
     except BrokenPipeError:  # `cosample status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

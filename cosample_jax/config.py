@@ -35,7 +35,6 @@ _AT_LEAST_ONE = (
     'task.num_test',
     'pretrain.batch_tokens',
     'pretrain.row_length',
-    'sampling.top_k',
     'sampling.max_new_tokens',
     'sampling.slots',
     'budget.strong.low',
@@ -94,7 +93,8 @@ def base() -> ConfigDict:
 
     sampling = config.sampling = ConfigDict()
     sampling.temperature = 0.7
-    sampling.top_k = 3
+    sampling.top_k = 3  # only from so many of the most likely tokens; 0 = from all
+    sampling.top_p = 1.0  # and, of these, from the most likely that together have this probability
     sampling.max_new_tokens = 128
     sampling.slots = 128  # rows of every decode call; part of what makes a run repeatable
 
@@ -301,7 +301,8 @@ def _validate(config: ConfigDict) -> None:
     _choice(config, 'budget.params', ('exact', 'nominal'))
     for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
         _require(get(config, name) >= 1, config, name, 'at least 1')
-    for name in ('seed', 'task.num_functional', 'pretrain.warmup_steps'):
+    _require(0 < config.sampling.top_p <= 1, config, 'sampling.top_p', 'above 0 and at most 1')
+    for name in ('seed', 'sampling.top_k', 'task.num_functional', 'pretrain.warmup_steps'):
         _require(get(config, name) >= 0, config, name, 'at least 0')
     for name in ('sampling.temperature', *(f'pretrain.learning_rate.{name}' for name in MODELS)):
         _require(get(config, name) > 0, config, name, 'above 0')

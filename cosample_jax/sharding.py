@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cosample_jax.errors import UserError
@@ -98,3 +99,25 @@ def check_rows(mesh: Mesh, rows: int, name: str) -> None:
 def rows_to_global(tree: Any, mesh: Mesh) -> Any:
     """Arrays split by rows over the mesh, from this host's rows (all of them, when there is one host)."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(named(mesh, ('rows',)), x), tree)
+
+
+def is_mine(number: int) -> bool:
+    """Whether, of the processes, this one has to do with what `number` (a hash) stands for."""
+    return int(number) % jax.process_count() == jax.process_index()
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is true in any process; all must ask at the same point of the program."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def wait_for_processes(name: str) -> None:
+    """Returns when all processes are here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)

@@ -24,7 +24,7 @@ class Validation:
         """Share of the problems whose greedy solution has the right final answer."""
         engine = Engine(params, variant, self._settings, self._requests, self._mesh)
         pairs = {
-            done.problem_id: (self._golds[done.problem_id], self._tokenizer.decode(done.tokens))
+            done.problem_id: (self._golds[done.problem_id], asking.text(self._tokenizer, done))
             for done in engine.sample(self._requests)
         }
         verdicts = equivalence.grade_many(self._markers, pairs)

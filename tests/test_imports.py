@@ -17,6 +17,7 @@ LEAVES = {
     'config',
     'budget',
     'progress',
+    'preemption',
     'gemma.config',
     'jsonl',
     'cells',
@@ -46,6 +47,7 @@ LEAF_IMPORTS = {
     'errors': set(),
     'budget': set(),
     'progress': set(),
+    'preemption': set(),
     'records': {'errors'},
     'jsonl': {'errors'},
     'cells': {'budget', 'records'},
@@ -61,6 +63,7 @@ NO_JAX = (
     'config',
     'budget',
     'progress',
+    'preemption',
     'jsonl',
     'cells',
     'gemma.config',
@@ -70,6 +73,8 @@ NO_JAX = (
     'grading',
     'analysis',
     'report',
+    'sampling.schedule',
+    'sampling.stops',
 )
 
 

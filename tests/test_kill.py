@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cosample_jax.records import Sample, Store
 from cosample_jax.stages import STAGES
 
 COMMAND = [
@@ -67,3 +68,45 @@ def test_killed_in_every_stage_the_tables_are_the_same(tmp_path, repository, see
     print('killed in', killed)
     assert {'sample', 'finetune', 'evaluate'} <= set(killed) and len(killed) >= 7
     assert tables(cut) == tables(whole)
+
+
+def pool_hash(root: Path) -> str:
+    """Of all samples, in the order of their keys."""
+    return hashlib.sha256(repr(Store(root / 'pools' / 'train' / 'weak', Sample).read()).encode()).hexdigest()
+
+
+def test_sigterm_commits_what_is_finished_and_the_same_command_goes_on(tmp_path, repository):
+    """As a spot machine is told that it goes: rows that are complete are kept, within seconds."""
+    verb = [*(sys.executable, '-m', 'cosample_jax.cli')]
+    config = ['--config=configs/arithmetic.py:size=demo', '--config.roles.sources=("weak",)']
+    roots = [tmp_path / 'cut', tmp_path / 'whole']
+    for root in roots:
+        for stage in ('prepare', 'pretrain'):
+            subprocess.run(
+                [*verb, stage, *config, f'--workdir={root}'], cwd=repository, check=True, capture_output=True
+            )
+    process = subprocess.Popen(
+        [*verb, 'sample', f'--workdir={roots[0]}'],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    started = roots[0] / 'started' / 'sample.json'
+    while not started.exists():
+        time.sleep(0.01)
+    time.sleep(12)
+    process.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    printed, _ = process.communicate()
+    assert time.monotonic() - told < 15
+    assert process.returncode == 143, printed
+    assert 'stopped by SIGTERM' in printed and 'Traceback' not in printed
+    cut = Store(roots[0] / 'pools' / 'train' / 'weak', Sample)
+    kept, before = len(cut), parts(roots[0])
+    assert kept > 0
+    for root in roots:
+        subprocess.run([*verb, 'sample', f'--workdir={root}'], cwd=repository, check=True, capture_output=True)
+    assert before.items() <= parts(roots[0]).items()
+    print(f'{kept} of {len(cut)} samples kept by SIGTERM; both pools have hash {pool_hash(roots[1])[:16]}')
+    assert pool_hash(roots[0]) == pool_hash(roots[1])

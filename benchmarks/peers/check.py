@@ -109,7 +109,7 @@ def check(name: str, params) -> bool:
 def main() -> None:
     names = sys.argv[1:] or list(PEERS)
     if len(names) > 1:
-        # A process for each: TensorFlow, which the gemma package imports, and the Triton of torch abort beside each other.
+        # A process for each: TensorFlow, which gemma imports, and the Triton of torch abort beside each other.
         sys.exit(max(subprocess.run([sys.executable, '-m', __spec__.name, name]).returncode != 0 for name in names))
     params = jax.jit(model.init, static_argnums=0)(CONFIG, jax.random.key(0))
     sys.exit(not check(names[0], params))

@@ -33,7 +33,7 @@ def main(args) -> None:
     print(prompts.zero_shot(problem.question))
     finished = Engine(params, variant, settings, requests).sample(requests)
     for done in sorted(finished, key=lambda f: f.sample_index):
-        text = tokenizer.decode(done.tokens)
+        text = asking.text(tokenizer, done)
         verdict = equivalence.grade(tasks.get(config.task.name).MARKERS, problem.answer, text)
         marks = (
             f'  [{"right" if verdict.correct else f"wrong, the answer is {problem.answer}"}]' if problem.answer else ''

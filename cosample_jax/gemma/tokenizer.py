@@ -8,6 +8,7 @@ checkpoints.
 """
 
 import dataclasses
+import functools
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
@@ -128,6 +129,7 @@ class Tokenizer:
         """Text of `ids`; control tokens have none. Leading spaces are kept."""
         return self._sp.decode([int(i) for i in ids])
 
+    @functools.cached_property
     def pieces(self) -> list[bytes]:
         """What each token adds to a text, by id; a byte piece its byte, a control token nothing.
 

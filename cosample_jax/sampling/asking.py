@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import Problem
-from cosample_jax.sampling.engine import SamplingSettings
+from cosample_jax.sampling.engine import Finished, SamplingSettings
 from cosample_jax.sampling.schedule import Request
+from cosample_jax.sampling.stops import StopStrings
 from cosample_jax.tasks import prompts
 
 
@@ -31,7 +32,14 @@ def settings(config, tokenizer: Tokenizer, purpose: str, greedy: bool = False) -
         purpose=purpose,
         temperature=0.0 if greedy else sampling.temperature,
         top_k=0 if greedy else sampling.top_k,
+        top_p=1.0 if greedy else sampling.top_p,
         max_new_tokens=sampling.max_new_tokens,
         slots=sampling.slots,
         stop_ids=tokenizer.stop_ids(prompts.STOP),
+        stop_strings=StopStrings(prompts.STOP_STRINGS, tokenizer.pieces),
     )
+
+
+def text(tokenizer: Tokenizer, done: Finished) -> str:
+    """What a sample says, up to where it stopped."""
+    return prompts.before_stop(tokenizer.decode(done.tokens))

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 
+from cosample_jax import preemption, sharding
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.progress import Bar
 from cosample_jax.records import Sample, Store
-from cosample_jax.sampling.engine import Engine
+from cosample_jax.sampling import asking
+from cosample_jax.sampling.engine import Engine, Finished
+from cosample_jax.sampling.policy import hash32
 from cosample_jax.sampling.schedule import Request
 
 
@@ -25,8 +28,12 @@ def fill_pool(
     """Draws the requests that `store` does not have yet and appends them under `model`.
 
     A part is committed every `commit_every` samples or `commit_seconds` seconds, so that is what a kill can
-    lose; after any other interruption nothing is lost. What is drawn depends on the requests alone, so a pool
-    filled in several attempts holds the same samples as one filled at once.
+    lose; after any other interruption nothing is lost, and SIGTERM is one: the samples that are complete are committed
+    and Preempted is raised. What is drawn depends on the requests alone, so a pool filled in several attempts holds
+    the same samples as one filled at once.
+
+    Where several processes fill one pool on a common mesh, each commits the samples of its problems, in parts of its
+    own; none returns before all have.
 
     Args:
         store: The pool.
@@ -40,35 +47,41 @@ def fill_pool(
         clock: Seconds, for `commit_seconds`.
     """
     have = store.keys()
+    sharding.wait_for_processes('the pool is read')  # before anybody writes: all must miss the same samples
     missing = [r for r in requests if (r.problem_id, model, r.sample_index) not in have]
     batch: list[Sample] = []
     since = clock()
 
     def flush():
         nonlocal since
-        samples, since = batch.copy(), clock()
+        since = clock()
+        store.append(batch)
         batch.clear()
-        store.append(samples)
 
-    try:
-        for done in engine.sample(missing):
-            batch.append(
-                Sample(
-                    problem_id=done.problem_id,
-                    model=model,
-                    sample_index=done.sample_index,
-                    text=tokenizer.decode(done.tokens),
-                    tokens=done.tokens,
-                    finish=done.finish,
-                    logprob=done.logprob,
-                    sampling_logprob=done.sampling_logprob,
-                    prompt_tokens=done.prompt_tokens,
-                    num_tokens=done.num_tokens,
-                )
-            )
-            if bar is not None:
-                bar.advance(1, tokens=done.num_tokens)
-            if len(batch) >= commit_every or clock() - since >= commit_seconds:
-                flush()
-    finally:
-        flush()
+    with preemption.watch() as preempted:
+        try:
+            for done in engine.sample(missing, should_stop=lambda: sharding.any_process(preempted())):
+                if sharding.is_mine(hash32(done.problem_id)):
+                    batch.append(_sample(done, model, tokenizer))
+                if bar is not None:
+                    bar.advance(1, tokens=done.num_tokens)
+                if len(batch) >= commit_every or clock() - since >= commit_seconds:
+                    flush()
+        finally:
+            flush()
+    sharding.wait_for_processes('the pool is filled')
+
+
+def _sample(done: Finished, model: str, tokenizer: Tokenizer) -> Sample:
+    return Sample(
+        problem_id=done.problem_id,
+        model=model,
+        sample_index=done.sample_index,
+        text=asking.text(tokenizer, done),
+        tokens=done.tokens,
+        finish=done.finish,
+        logprob=done.logprob,
+        sampling_logprob=done.sampling_logprob,
+        prompt_tokens=done.prompt_tokens,
+        num_tokens=done.num_tokens,
+    )

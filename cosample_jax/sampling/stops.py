@@ -29,7 +29,3 @@ class StopStrings:
                 return count, b''
             tail = text[-self._kept :] if self._kept else b''
         return None, tail
-
-    def cut(self, text: str) -> str:
-        """The text before the first stop in it."""
-        return text[: min((at for stop in self._stops if (at := text.find(stop.decode())) >= 0), default=None)]

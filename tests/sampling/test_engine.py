@@ -10,10 +10,11 @@ import pytest
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import gemma1, gemma2, gemma3
-from cosample_jax.sampling import decode, policy
+from cosample_jax.sampling import decode, policy, schedule
 from cosample_jax.sampling import engine as engine_lib
 from cosample_jax.sampling.engine import Engine, SamplingSettings, common_prefix
 from cosample_jax.sampling.schedule import Request
+from cosample_jax.sampling.stops import StopStrings
 from cosample_jax.sharding import make_mesh
 
 V, EOS, BOS = 40, 1, 2
@@ -86,9 +87,15 @@ def naive(config, params, settings, request):
             return drawn, 'length', len(drawn), logprob, sampling_logprob
 
 
+@pytest.fixture
+def small_pages(monkeypatch):
+    """Of 4 tokens: questions and samples take several, and windows (6) end within one and between two."""
+    monkeypatch.setattr(schedule, 'PAGE', 4)
+
+
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('settings', [GREEDY, SAMPLED], ids=['greedy', 'sampled'])
-def test_tokens_are_those_of_a_naive_loop(family, settings):
+def test_tokens_are_those_of_a_naive_loop(family, settings, small_pages):
     config = FAMILIES[family]
     settings = dataclasses.replace(settings, slots=3)  # so that rows are used again
     requests = wanted(samples=2, count=4)
@@ -102,6 +109,126 @@ def test_tokens_are_those_of_a_naive_loop(family, settings):
         assert got.sampling_logprob == pytest.approx(sampling_logprob, abs=1e-4)
     assert len({tuple(d.tokens) for d in done.values()}) > 2  # the test would pass on a constant model
     assert {d.finish for d in done.values()} == {'stop', 'length'} or settings.temperature == 0
+
+
+@pytest.mark.parametrize(
+    'prefix',
+    [
+        pytest.param(3, id='the_window_ends_in_the_question'),
+        pytest.param(10, id='at_the_border'),
+        pytest.param(13, id='in_the_prefix'),
+    ],
+)
+def test_windows_end_where_they_should(prefix, small_pages):
+    """Samples begin at positions 16 to 18, and 6 tokens before is another part in each case; later, the row itself."""
+    rng = np.random.default_rng(0)
+    shared = [BOS, *rng.integers(6, V, prefix - 1).tolist()]
+    own = {f'p{i}': [*shared, 6 + i, *rng.integers(6, V, 15 + i % 3 - prefix).tolist()] for i in range(4)}
+    asked = [Request(id, k, prompt) for id, prompt in own.items() for k in range(2)]
+    done = draw(SAMPLED, asked)
+    for request in asked:
+        got = done[request.problem_id, request.sample_index]
+        tokens, *_, logprob, _ = naive(GEMMA2, parameters(), SAMPLED, request)
+        assert got.tokens == tokens
+        assert got.logprob == pytest.approx(logprob, abs=1e-4)
+
+
+def test_the_samples_of_a_problem_are_independent():
+    """First tokens of pairs of samples: a chi-square test of their table against the product of its margins."""
+    count = 4000
+    request = [Request('p0', k, prompts()['p0']) for k in range(count)]
+    settings = dataclasses.replace(SAMPLED, top_k=3, max_new_tokens=1, slots=500, stop_ids=(EOS,))
+    done = draw(settings, request)
+    first = np.array([(done['p0', k].tokens or [EOS])[0] for k in range(count)])
+    values = np.unique(first)
+    assert len(values) == 3
+    table = np.array([[((first[:-1] == a) & (first[1:] == b)).sum() for b in values] for a in values])
+    expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
+    assert expected.min() > 5
+    assert ((table - expected) ** 2 / expected).sum() < 18.5  # 99.9th percentile, 4 degrees of freedom
+
+
+def test_with_other_slots_a_sample_differs_at_a_near_tie_only():
+    """Products of other shapes round otherwise; tokens may part where two perturbed scores are within 1e-3."""
+    requests = wanted(samples=8, count=7)
+    few, many = (draw(dataclasses.replace(SAMPLED, slots=slots), requests) for slots in (3, 64))
+    parted = 0
+    for request in requests:
+        key = (request.problem_id, request.sample_index)
+        if few[key].tokens == many[key].tokens:
+            continue
+        parted += 1
+        same = next(i for i, (a, b) in enumerate(zip(few[key].tokens, many[key].tokens, strict=False)) if a != b)
+        ids = [*request.prompt, *few[key].tokens[:same]]
+        logits = full_logits(GEMMA2, parameters(), np.array(ids + [0] * (40 - len(ids)), np.int32))[len(ids) - 1]
+        hashed = policy.problem_hash(SAMPLED.purpose, request.problem_id)
+        keys = policy.sample_keys(SAMPLED.seed, hashed[None], np.array([request.sample_index], np.int32))
+        noise = policy.gumbel(jax.random.bits(policy.token_keys(keys, np.array([[len(ids)]]))[0, 0], (V,), jnp.uint32))
+        scores = logits / SAMPLED.temperature + noise
+        assert abs(scores[few[key].tokens[same]] - scores[many[key].tokens[same]]) < 1e-3
+    print(f'{parted} of {len(requests)} samples parted')
+
+
+def test_a_stop_string_ends_a_sample_where_it_is_complete():
+    """Tokens are letters; the stop is two of them, and what the device drew behind it is not of the sample."""
+    pieces = [bytes([97 + i % 26]) for i in range(V)]
+    free = dataclasses.replace(SAMPLED, stop_ids=(EOS,))
+    without = draw(free, wanted(samples=20))
+    texts = {key: b''.join(pieces[t] for t in whole.tokens).decode() for key, whole in without.items()}
+    long = [text for text in texts.values() if len(text) > 9]
+    stops = [long[0][4:6], long[1][2:4], long[2][7:9]]
+    settings = dataclasses.replace(free, stop_strings=StopStrings(stops, pieces))
+    engine = Engine(parameters(), GEMMA2, settings, wanted(samples=20))
+    found, counted = 0, sum(whole.num_tokens for whole in without.values())
+    for d in engine.sample(wanted(samples=20)):
+        whole = without[d.problem_id, d.sample_index]
+        text = texts[d.problem_id, d.sample_index]
+        ends = [at + 2 for stop in stops if (at := text.find(stop)) >= 0]
+        if not ends:
+            assert d == whole
+            continue
+        found += 1
+        counted += min(ends) - whole.num_tokens
+        assert (d.tokens, d.finish, d.num_tokens) == (whole.tokens[: min(ends)], 'stop', min(ends))
+        ids = [*prompts()[d.problem_id], *d.tokens]
+        logprobs = jax.nn.log_softmax(
+            full_logits(GEMMA2, parameters(), np.array(ids + [0] * (40 - len(ids)), np.int32))
+        )
+        at = np.arange(len(ids) - len(d.tokens), len(ids))
+        assert d.logprob == pytest.approx(float(logprobs[at - 1, np.array(ids)[at]].sum()), abs=1e-4)
+    assert found > 5 and engine.usage.wasted > 0
+    assert engine.usage.drawn == counted
+
+
+def test_a_request_may_have_a_limit_of_its_own():
+    requests = [dataclasses.replace(r, max_new_tokens=1 + i % 12) for i, r in enumerate(wanted())]
+    whole = draw(requests=wanted())
+    for request, (key, d) in zip(requests, sorted(draw(requests=requests).items()), strict=True):
+        assert key == (request.problem_id, request.sample_index)
+        assert d.num_tokens == min(request.max_new_tokens, whole[key].num_tokens)
+        assert d.tokens == whole[key].tokens[: d.num_tokens] or d.finish == 'stop'
+
+
+def test_rows_are_busy_while_samples_wait():
+    engine = Engine(parameters(), GEMMA2, SAMPLED, wanted(samples=30))
+    done = list(engine.sample(wanted(samples=30)))
+    usage = engine.usage
+    assert usage.drawn == sum(d.num_tokens for d in done)
+    assert 0.5 < usage.full_drawn / usage.full_capacity <= 1 and usage.full_drawn < usage.drawn < usage.capacity
+
+
+def test_told_to_stop_it_yields_what_is_complete_and_no_more():
+    visits = []
+
+    def should_stop():
+        visits.append(None)
+        return len(visits) == 3
+
+    requests = wanted(samples=10)
+    done = list(Engine(parameters(), GEMMA2, SAMPLED, requests).sample(requests, should_stop))
+    whole = draw(requests=requests)
+    assert 0 < len(done) < len(requests) and len(visits) == 3
+    assert all(whole[d.problem_id, d.sample_index] == d for d in done)
 
 
 def test_logprobs_are_those_of_a_rescore():

@@ -12,14 +12,15 @@ from cosample_jax.sampling.policy import (
     sample_keys,
     token_bits,
     token_keys,
+    top_k,
 )
 
 LOGITS = np.array([1.0, -0.5, 2.0, 0.3, -3.0, 1.4, 0.0, -8.0], np.float32)
 DRAWS = 20_000
 
 
-def policy(temperature=0.7, top_k=0):
-    return Policy(temperature, top_k, stop_ids=(0,))
+def policy(temperature=0.7, top_k=0, top_p=1.0):
+    return Policy(temperature, top_k, (0,), top_p)
 
 
 def draw(logits, keys, positions, policy):
@@ -33,19 +34,23 @@ def many(policy, logits=LOGITS, seed=0):
     return draw(np.tile(logits, (DRAWS, 1)), keys, np.zeros(DRAWS, np.int32), policy)
 
 
-def probabilities(temperature, top_k):
+def probabilities(temperature, top_k, top_p=1.0):
     scaled = LOGITS.astype(np.float64) / temperature
+    order = np.argsort(-scaled)
     if top_k:
-        scaled[np.argsort(-scaled)[top_k:]] = -np.inf
+        scaled[order[top_k:]] = -np.inf
     weights = np.exp(scaled - scaled.max())
+    weights /= weights.sum()
+    kept = np.cumsum(weights[order]) - weights[order] < top_p  # until together they have that much
+    weights[order[~kept]] = 0
     return weights / weights.sum()
 
 
 @pytest.mark.parametrize('temperature', [0.7, 1.0, 2.5])
-@pytest.mark.parametrize('top_k', [0, 1, 3])
-def test_frequencies_are_the_softmax(temperature, top_k):
-    tokens, logprobs, sampling_logprobs = many(policy(temperature, top_k))
-    exact = probabilities(temperature, top_k)
+@pytest.mark.parametrize(('top_k', 'top_p'), [(0, 1.0), (1, 1.0), (3, 1.0), (0, 0.8), (0, 0.3), (4, 0.9)])
+def test_frequencies_are_the_softmax(temperature, top_k, top_p):
+    tokens, logprobs, sampling_logprobs = many(policy(temperature, top_k, top_p))
+    exact = probabilities(temperature, top_k, top_p)
     counts = np.bincount(tokens, minlength=len(LOGITS))
     assert counts[exact == 0].sum() == 0
     expected = exact[exact > 0] * DRAWS
@@ -63,6 +68,24 @@ def test_greedy_takes_the_best_and_the_lower_id_of_two():
     np.testing.assert_array_equal(tokens, [1, 0])
     np.testing.assert_allclose(logprobs, jax.nn.log_softmax(logits)[np.arange(2), tokens], atol=1e-6)
     np.testing.assert_array_equal(sampling_logprobs, 0.0)
+
+
+def test_top_p_1_is_no_top_p():
+    """Nor does the order that top-p searches in change what a sample's noise picks."""
+    np.testing.assert_array_equal(many(policy(1.0, 0, 0.9999999))[0], many(policy(1.0, 0))[0])
+
+
+@pytest.mark.parametrize('vocab', [512, 2048, 5000])
+@pytest.mark.parametrize('k', [1, 3, 40])
+def test_groups_find_what_top_k_finds(vocab, k):
+    """With many ties, which the lowest ids win, and -inf."""
+    x = np.random.default_rng(k).integers(0, 30, (16, vocab)).astype(np.float32)
+    x[3, 1:] = -np.inf
+    values, ids = jax.jit(top_k, static_argnums=1)(x, k)
+    expected, expected_ids = jax.lax.top_k(x, k)
+    np.testing.assert_array_equal(values, expected)
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(np.asarray(ids)[finite], np.asarray(expected_ids)[finite])
 
 
 def test_top_k_beyond_the_vocabulary_is_no_top_k():

@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 
+from cosample_jax.errors import UserError
 from cosample_jax.records import Sample, Store
 from cosample_jax.sampling.engine import Finished
 from cosample_jax.sampling.pool import fill_pool
@@ -22,7 +23,7 @@ class Engine:
         self.drawn = []
         self.dies_after, self.error = dies_after, error
 
-    def sample(self, requests):
+    def sample(self, requests, should_stop):
         for request in reversed(list(requests)):
             if len(self.drawn) == self.dies_after:
                 raise self.error
@@ -111,3 +112,18 @@ def test_another_model_in_the_same_store_is_not_ours(store):
     fill(store, Engine())
     fill_pool(store, Engine(), REQUESTS[:2], tokenizer=Tokenizer(), model='strong')
     assert len(store) == len(REQUESTS) + 2
+
+
+def test_a_damaged_part_is_named_and_drawn_again_only_when_it_is_deleted(store):
+    fill(store, Engine(), commit_every=5)
+    whole, damaged = store.read(), store.directory / parts(store)[1]
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    engine = Engine()
+    with pytest.raises(UserError, match=f'{damaged.name} is corrupt or truncated .*: delete it, then run the same'):
+        fill(store, engine)
+    assert engine.drawn == []
+    damaged.unlink()
+    others = {part: (store.directory / part).read_bytes() for part in parts(store)}
+    fill(store, engine)
+    assert len(engine.drawn) == 5 and store.read() == whole
+    assert all((store.directory / part).read_bytes() == before for part, before in others.items())

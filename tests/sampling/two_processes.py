@@ -1,0 +1,44 @@
+"""Fills a pool: `python two_processes.py DIRECTORY COUNT INDEX PORT`, as process INDEX of COUNT with two devices each.
+
+Run by test_two_processes.py, as the processes of a slice of TPU hosts would run.
+"""
+
+import os
+import sys
+
+directory, count, index, port = sys.argv[1], *map(int, sys.argv[2:])
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={4 // count}'
+
+import jax  # noqa: E402
+
+if count > 1:
+    jax.distributed.initialize(f'localhost:{port}', count, index)
+
+import dataclasses  # noqa: E402
+
+from cosample_jax import embedded, memory, sharding  # noqa: E402
+from cosample_jax.gemma import model  # noqa: E402
+from cosample_jax.gemma.config import variant  # noqa: E402
+from cosample_jax.records import Sample, Store  # noqa: E402
+from cosample_jax.sampling.engine import Engine, SamplingSettings  # noqa: E402
+from cosample_jax.sampling.pool import fill_pool  # noqa: E402
+from cosample_jax.sampling.schedule import Request  # noqa: E402
+
+config = dataclasses.replace(variant('tiny_weak'), scan_unroll=1)
+params = jax.jit(model.init, static_argnums=0)(config, jax.random.key(0))
+tokenizer = embedded.tokenizer()
+requests = [
+    Request(f'p{i}', k, tokenizer.encode(f'Q: {i} pens and {i * i} more\nA:', bos=True))
+    for i in range(9)
+    for k in range(3)
+]
+settings = SamplingSettings(
+    seed=0, purpose='train', temperature=1.0, top_k=20, max_new_tokens=20, slots=8, stop_ids=(1, 7)
+)
+mesh = sharding.make_mesh(memory.Sizes(data=2, tensor=2))
+engine = Engine(jax.device_get(params), config, settings, requests, mesh)
+store = Store(directory, Sample, process=jax.process_index())
+for part in (requests[:11], requests):  # as if it had been interrupted in between
+    fill_pool(store, engine, part, tokenizer=tokenizer, model='weak', commit_every=4)
+print(f'process {jax.process_index()} of {jax.process_count()}, {jax.device_count()} devices: {len(store)} samples')
