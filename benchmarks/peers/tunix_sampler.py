@@ -1,7 +1,8 @@
 """Tunix: `tunix.generate.sampler.Sampler` with its Gemma 1 and 2 model, in one static batch.
 
 Its best setting: `max_prompt_length` is the longest prompt (else it pads to a power of two) and the cache is exactly
-prompt plus new tokens. The Sampler compiles prefill and decode loop once for a shape and a sampling setting.
+prompt plus new tokens. The Sampler compiles prefill and decode loop once for a shape and a sampling setting;
+the second call of a process compiles a comparison of two numbers besides, so warm up with two calls.
 
 What it cannot do: query scales other than head_dim ** -0.5 (Gemma 2 27B) with this model class, and Gemma 3, which has
 another. A local window is counted in slots of the left-padded cache, which is right only where the prompts are of one

@@ -97,8 +97,8 @@ def test_noise_belongs_to_the_token_not_to_its_rank():
     swapped = LOGITS.copy()
     near = LOGITS.copy()
     near[5], swapped[5] = near[0] + 1e-6, near[0] - 1e-6
-    for top_k in (0, 3):
-        same = np.asarray(many(policy(1.0, top_k), near)[0]) == many(policy(1.0, top_k), swapped)[0]
+    for k in (0, 3):
+        same = np.asarray(many(policy(1.0, k), near)[0]) == many(policy(1.0, k), swapped)[0]
         assert same.mean() > 0.999
 
 
