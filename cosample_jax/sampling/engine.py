@@ -104,6 +104,18 @@ class Usage:
     full_capacity: int = 0
     full_drawn: int = 0
 
+    def shares(self) -> dict[str, float]:
+        """Of the row-tokens, those that count: `rows_busy` while samples waited, `rows_busy_in_all` with the tail.
+
+        And `tokens_wasted` for one that counts. Empty when nothing was drawn.
+        """
+        if not self.drawn:
+            return {}
+        shares = {'rows_busy_in_all': self.drawn / self.capacity, 'tokens_wasted': self.wasted / self.drawn}
+        if self.full_capacity:
+            shares['rows_busy'] = self.full_drawn / self.full_capacity
+        return {name: round(share, 4) for name, share in shares.items()}
+
 
 class Engine:
     """Draws samples from one set of parameters.

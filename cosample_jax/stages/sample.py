@@ -44,5 +44,6 @@ def run(config, workdir) -> dict:
             'samples': len(requests),
             'tokens': sum(table.column('num_tokens').to_pylist()),
             'truncated': table.column('finish').to_pylist().count('length'),
+            **engine.usage.shares(),
         }
     return counters
