@@ -1,7 +1,7 @@
 """The real TPU compiler on a machine without a TPU, and structural checks on what it compiled.
 
 libtpu (extra `tpu`) compiles for a slice that is only described; nothing is executed. Lowered here are the programs
-that the product runs, on its own mesh: both prefills, the insertion into rows, the decode loop, the training step.
+that the product runs, on its own mesh: both prefills, the copies into pages, the decode loop, the training step.
 
 `memory_analysis` may be trusted. `cost_analysis` may not (a loop's body counts once): what a program moves is proven by
 its structure instead. ``python -m cosample_jax.aot`` takes every program of a small Gemma through the compiler and
@@ -24,16 +24,27 @@ os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # nothing is executed:
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cosample_jax import sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
+from cosample_jax.gemma.attention import Pages
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.memory import Sampling, Sizes, Slice, Training, check_mesh, parse_slice
+from cosample_jax.memory import (
+    Sampling,
+    Sizes,
+    Slice,
+    Training,
+    check_mesh,
+    parse_slice,
+    question_pages,
+    sampling_layout,
+)
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy
+from cosample_jax.sampling.schedule import Schedule
 from cosample_jax.training.loop import FINETUNE
 from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import TrainState, init_state, train_step
@@ -62,37 +73,61 @@ def slice_mesh(slice_: Slice, sizes) -> Mesh:
 def lower_sampling(
     config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16
 ) -> dict[str, jax.stages.Lowered]:
-    """The programs of `sampling.engine`, by name: 'prefix' (when there is one), 'questions', 'insert', 'decode'."""
+    """The programs of `sampling.engine`, by name: 'prefix' (when there is one), 'questions', 'fill', 'decode'."""
     params = abstract_params(config, dtype, mesh)
+    layout = sampling_layout(shape, sharding.row_shards(mesh))
     arguments = {'config': config, 'mesh': mesh}
     prefix, lowered = None, {}
     if shape.prefix:
         lowered['prefix'] = decode.prefill_prefix.lower(params, _whole((shape.prefix,), mesh), **arguments)
-        prefix = _kv(config, (shape.prefix,), model.PREFIX_AXES, mesh, dtype)
-    questions = _whole((engine.QUESTIONS, shape.question), mesh)
-    lowered['questions'] = decode.prefill_questions.lower(params, questions, prefix, **arguments)
-    question_kv = _kv(config, (shape.question,), model.CACHE_AXES, mesh, dtype, rows=engine.QUESTIONS)
-    state = abstract_state(config, mesh, shape, dtype)
-    inserted = engine.insert_size(shape.slots)
-    starts = decode.Starts(
-        *(_whole((inserted,), mesh, np.uint32 if field == 'hashes' else np.int32) for field in decode.Starts._fields)
+        prefix = _kv((config.num_layers, config.num_kv_heads, shape.prefix, config.head_dim), model.PREFIX_AXES, mesh, dtype)
+    pages = question_pages(layout)
+    tokens = _whole((engine.QUESTIONS, pages * layout.page_size), mesh)
+    lowered['questions'] = decode.prefill_questions.lower(
+        params, tokens, prefix, page_size=layout.page_size, **arguments
     )
-    lowered['insert'] = decode.insert.lower(state, question_kv, starts, np.uint32(0), np.int32(1))
+    loose = engine.QUESTIONS * pages
+    kv = (config.num_layers, loose, config.num_kv_heads, layout.page_size, config.head_dim)
+    cache, moves = abstract_cache(config, mesh, shape, dtype), _whole((layout.shards, loose), mesh)
+    lowered['fill'] = decode.fill_pages.lower(cache, _kv(kv, model.LOOSE_AXES, mesh, dtype), moves, moves)
     policy = Policy(temperature=0.7, top_k=3, stop_ids=(1, 108))
     lowered['decode'] = decode.decode.lower(
-        params, state, prefix, config=config, policy=policy, loop=engine.LOOP, mesh=mesh
-    )
+        _layered(params, config, mesh), cache, prefix, *_from_host(layout, mesh), policy=policy, loop=engine.LOOP,
+        **arguments,
+    )  # fmt: skip
     return lowered
 
 
-def abstract_state(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16) -> decode.State:
-    """The donated state of the decode loop."""
-    state = jax.eval_shape(
-        lambda: decode.empty_state(
-            config=config, rows=shape.slots, slots=shape.question + shape.new_tokens, dtype=dtype, mesh=None
-        )
+def _from_host(layout, mesh: Mesh) -> tuple[decode.Rows, Pages, jax.ShapeDtypeStruct]:
+    """What the engine sends with every call of decode: rows, pages and seed, in numpy and so whole on every device."""
+    empty = Schedule(layout, 0, []).pages(np.zeros(layout.shards * layout.rows), engine.LOOP)
+    rows = {'hashes': np.uint32}
+    return (
+        decode.Rows(
+            *(_whole((layout.shards * layout.rows,), mesh, rows.get(each, np.int32)) for each in decode.Rows._fields)
+        ),
+        Pages(*(_whole(each.shape, mesh, each.dtype) for each in empty)),
+        _whole((), mesh, np.uint32),
     )
-    return _placed(state, decode.state_shardings, mesh)
+
+
+def _layered(params, config: GemmaConfig, mesh: Mesh):
+    """As `decode.layered`: where layers are not scanned, a list of each layer's part of the stacks."""
+    if not decode.is_unrolled(config):
+        return params
+
+    def of_layer(x):
+        spec = NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=spec)
+
+    return {**params, 'layers': [jax.tree.map(of_layer, params['layers'])] * config.num_layers}
+
+
+def abstract_cache(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16):
+    """The paged cache, which 'fill' and 'decode' are given to write in place."""
+    layout = sampling_layout(shape, sharding.row_shards(mesh))
+    cache = jax.eval_shape(lambda: decode.empty_cache(config=config, layout=layout, dtype=dtype, mesh=None))
+    return _placed(cache, decode.cache_shardings, mesh)
 
 
 def lower_train_step(config: GemmaConfig, mesh: Mesh, shape: Training, dtype=jnp.bfloat16) -> jax.stages.Lowered:
@@ -118,8 +153,7 @@ def _whole(shape: tuple[int, ...], mesh: Mesh, dtype=np.int32) -> jax.ShapeDtype
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, ()))
 
 
-def _kv(config: GemmaConfig, tokens, axes, mesh: Mesh, dtype, rows: int | None = None):
-    shape = (config.num_layers, *(() if rows is None else (rows,)), config.num_kv_heads, *tokens, config.head_dim)
+def _kv(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, dtype):
     return (_array(shape, axes, mesh, dtype),) * 2
 
 
@@ -228,7 +262,7 @@ def faults(hlo: str, config: GemmaConfig, mesh: Mesh, shape: Sampling | Training
         whole = {'the logits of all tokens': _array(logits, ('logit_rows', 'tokens', 'vocab'), mesh, jnp.float32)}
         return whole_moves(hlo, whole, mesh) + whole_moves(hlo, matrices, mesh, ('all-gather',))
     logits = _array((shape.slots, config.vocab_size), ('logit_rows', 'vocab'), mesh, jnp.float32)
-    cache = jax.tree.leaves(abstract_state(config, mesh, shape, dtype).cache)[0]
+    cache = jax.tree.leaves(abstract_cache(config, mesh, shape, dtype))[0]
     return whole_moves(hlo, matrices | {'the KV cache': cache, 'the logits of all rows': logits}, mesh)
 
 
@@ -245,7 +279,7 @@ def main() -> None:
     mesh = slice_mesh(slice_, Sizes(fsdp=2, tensor=2))
     # Short rows compile in a third of the time; `make check-all` compiles real ones.
     sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 96)
-    decode_loop = lower_sampling(config, mesh, sampling)['decode'], abstract_state(config, mesh, sampling), sampling
+    decode_loop = lower_sampling(config, mesh, sampling)['decode'], abstract_cache(config, mesh, sampling), sampling
     step = lower_train_step(config, mesh, training), abstract_train_state(config, mesh), training
     for name, (lowered, state, shape) in {'decode loop': decode_loop, 'training step': step}.items():
         start = time.perf_counter()

@@ -23,7 +23,7 @@ from cosample_jax.gemma import model
 from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.sampling import engine
+from cosample_jax.sampling import engine, schedule
 from cosample_jax.training import loss as loss_lib
 
 GIB = 2**30
@@ -100,12 +100,16 @@ def check_mesh(slice_: Slice, sizes) -> None:
 
 
 class Sampling(NamedTuple):
-    """The shapes of a sampling run: rows decoded side by side, and tokens of prefix, question and answer."""
+    """The shapes of a sampling run: rows decoded side by side, and tokens of prefix, question and answer.
+
+    `shared` says whether problems have several samples, whose rows then share the pages of a question.
+    """
 
     slots: int
     prefix: int
     question: int
     new_tokens: int
+    shared: bool = True
 
 
 class Training(NamedTuple):
@@ -163,9 +167,20 @@ def weight_bytes(config: GemmaConfig, sizes: Sizes, dtype) -> int:
     return jnp.dtype(dtype).itemsize * sum(_weights(config, sizes))
 
 
+def sampling_layout(shape: Sampling, shards: int) -> schedule.Layout:
+    """The engine's, of rows split over so many devices."""
+    return schedule.layout(shape.slots, shards, shape.question, shape.new_tokens, shape.shared)
+
+
+def question_pages(layout: schedule.Layout) -> int:
+    """Pages that the longest question is prefilled in: a power of two, so that few shapes are compiled."""
+    return engine.padded_pages(layout.question_pages)
+
+
 def cache_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
-    """2 of [L, R, K, S, H]."""
-    full = (config.num_layers, shape.slots, config.num_kv_heads, shape.question + shape.new_tokens, config.head_dim)
+    """2 of [L, D, P, K, C, H]."""
+    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    full = (config.num_layers, layout.shards, layout.pages, config.num_kv_heads, layout.page_size, config.head_dim)
     return 2 * _bytes(sizes, model.CACHE_AXES, full, dtype)
 
 
@@ -176,9 +191,11 @@ def prefix_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> i
 
 
 def question_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
-    """2 of [L, U, K, Q, H]."""
-    full = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, shape.question, config.head_dim)
-    return 2 * _bytes(sizes, model.CACHE_AXES, full, dtype)
+    """2 of [L, U * padded pages, K, C, H], which no axis of rows splits: any shard may ask for any page."""
+    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    loose = engine.QUESTIONS * question_pages(layout)
+    full = (config.num_layers, loose, config.num_kv_heads, layout.page_size, config.head_dim)
+    return 2 * _bytes(sizes, model.LOOSE_AXES, full, dtype)
 
 
 def _bytes(sizes, axes, shape, dtype) -> int:
@@ -199,13 +216,11 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
         scores = tokens // CAUSAL_BLOCKS * heads * context * 4
         return gathered + stream + max(feed_forward, scores)
 
-    started = max(engine.QUESTIONS, engine.insert_size(shape.slots))
-    picked = 2 * started * kv_heads * shape.question * config.head_dim * item  # K and V of one layer
     logits = _split(shape.slots, sizes.data) * _split(config.vocab_size, tensor * sizes.fsdp) * 4
     programs = {
         'prefix': prefill(1, shape.prefix, shape.prefix),
         'questions': prefill(engine.QUESTIONS, shape.question, shape.prefix + shape.question),
-        'insert': picked,
+        'fill': 0,
         # As they come and as they are searched; once more each, where the devices that hold rows hold vocabulary too.
         'decode': gathered + (4 if sizes.fsdp > 1 else 2) * logits,
     }
@@ -221,7 +236,7 @@ def sampling_programs(
     arguments = {
         'prefix': weights,
         'questions': weights + prefix,
-        'insert': cache + questions,
+        'fill': cache + questions,
         'decode': weights + prefix + cache,
     }
     temporaries = sampling_temporaries(config, sizes, shape, dtype)

@@ -186,6 +186,7 @@ def page_distances(pages: Pages, positions: jax.Array, page_size: int) -> jax.Ar
 def attend_paged(
     q: jax.Array,
     cache: tuple[jax.Array, jax.Array],
+    layer: jax.Array | None,
     pages: Pages,
     distance: jax.Array,
     prefix: Part | None,
@@ -199,7 +200,9 @@ def attend_paged(
 
     Args:
         q: Rotated and scaled queries, [D * R, N, H].
-        cache: Keys (rotated) and values, each [D, P, K, C, H]; PAGES_PER_BLOCK divides P.
+        cache: Keys (rotated) and values, each [D, P, K, C, H], or [L, D, P, K, C, H] of all layers; PAGES_PER_BLOCK
+            divides P.
+        layer: int32 [], which of these layers; None when the cache is of one.
         pages: Who reads what.
         distance: As `page_distances` gives them.
         prefix: Keys that all rows share, [K, S, H], with distances [D * R, 1, S].
@@ -209,7 +212,7 @@ def attend_paged(
     Returns:
         [D * R, N, H] in the dtype of q.
     """
-    shards, num_pages, num_kv_heads, _, head_dim = cache[0].shape
+    shards, num_pages, num_kv_heads, page_size, head_dim = cache[0].shape[-5:]
     readers = pages.readers.shape[-1]
     rows = q.shape[0] // shards
     q = q.reshape(shards, rows, num_kv_heads, -1, head_dim)
@@ -218,9 +221,17 @@ def attend_paged(
         def of(x):
             return jax.lax.dynamic_slice_in_dim(x, index * PAGES_PER_BLOCK, PAGES_PER_BLOCK, axis=1)
 
+        def of_layer(x):
+            # The block is cut out of all layers at once: a layer cut out first would be copied whole, with the pages
+            # of nobody, at every token.
+            if layer is None:
+                return of(x)
+            size = (1, shards, PAGES_PER_BLOCK, num_kv_heads, page_size, head_dim)
+            return jax.lax.dynamic_slice(x, (layer, 0, index * PAGES_PER_BLOCK, 0, 0, 0), size)[0]
+
         asked = jax.vmap(lambda q, rows: q.at[rows].get(mode='clip'))(q, of(pages.readers))
         seen = (of(distance) < window)[:, :, None, :, None]
-        found = _partial(asked.transpose(0, 1, 3, 2, 4, 5), *map(of, cache), seen, softcap)
+        found = _partial(asked.transpose(0, 1, 3, 2, 4, 5), *map(of_layer, cache), seen, softcap)
         start = index * PAGES_PER_BLOCK
         return jax.tree.map(lambda all, new: jax.lax.dynamic_update_slice_in_dim(all, new, start, 1), partials, found)
 

@@ -122,9 +122,8 @@ class Attention(nn.Module):
                 whole.at[where].set(new.reshape(shards, rows, k, h), mode='drop', unique_indices=True)
                 for whole, new in zip(cache, (keys, values), strict=True)
             )
-            of_layer = tuple(whole[stack] for whole in cache)
             out = attend_paged(
-                queries[:, 0], of_layer, shared.pages, shared.distance, prefix, layer.window, c.attn_softcap
+                queries[:, 0], cache, layer.index, shared.pages, shared.distance, prefix, layer.window, c.attn_softcap
             )[:, None]
         w_out = Weight((n, h, d), (0, 1), name='attn_vec_einsum')()
         return jnp.einsum('btnh,nhd->btd', out, w_out), cache, new_kv
