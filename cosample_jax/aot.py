@@ -8,6 +8,7 @@ its structure instead. ``python -m cosample_jax.aot`` takes every program of a s
 checks it.
 """
 
+import argparse
 import collections
 import math
 import os
@@ -33,15 +34,19 @@ from cosample_jax.gemma.attention import Pages
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.memory import (
+    GIB,
     Sampling,
     Sizes,
     Slice,
     Training,
+    auto_slots,
     check_mesh,
     parse_slice,
     question_pages,
+    roofline,
     sampling_layout,
 )
+from cosample_jax.memory import sampling as planned
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy
 from cosample_jax.sampling.schedule import Schedule
@@ -80,16 +85,15 @@ def lower_sampling(
     prefix, lowered = None, {}
     if shape.prefix:
         lowered['prefix'] = decode.prefill_prefix.lower(params, _whole((shape.prefix,), mesh), **arguments)
-        prefix = _kv((config.num_layers, config.num_kv_heads, shape.prefix, config.head_dim), model.PREFIX_AXES, mesh, dtype)
-    pages = question_pages(layout)
-    tokens = _whole((engine.QUESTIONS, pages * layout.page_size), mesh)
-    lowered['questions'] = decode.prefill_questions.lower(
-        params, tokens, prefix, page_size=layout.page_size, **arguments
-    )
-    loose = engine.QUESTIONS * pages
-    kv = (config.num_layers, loose, config.num_kv_heads, layout.page_size, config.head_dim)
-    cache, moves = abstract_cache(config, mesh, shape, dtype), _whole((layout.shards, loose), mesh)
-    lowered['fill'] = decode.fill_pages.lower(cache, _kv(kv, model.LOOSE_AXES, mesh, dtype), moves, moves)
+        kv = (config.num_layers, config.num_kv_heads, shape.prefix, config.head_dim)
+        prefix = (_array(kv, model.PREFIX_AXES, mesh, dtype),) * 2
+    length = question_pages(layout) * layout.page_size
+    questions = _whole((engine.QUESTIONS, length), mesh)
+    lowered['questions'] = decode.prefill_questions.lower(params, questions, prefix, **arguments)
+    kv = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, length, config.head_dim)
+    cache = abstract_cache(config, mesh, shape, dtype)
+    moves = _whole((layout.shards, engine.QUESTIONS * question_pages(layout)), mesh)
+    lowered['fill'] = decode.fill_pages.lower(cache, (_array(kv, model.LOOSE_AXES, mesh, dtype),) * 2, moves, moves)
     policy = Policy(temperature=0.7, top_k=3, stop_ids=(1, 108))
     lowered['decode'] = decode.decode.lower(
         _layered(params, config, mesh), cache, prefix, *_from_host(layout, mesh), policy=policy, loop=engine.LOOP,
@@ -100,12 +104,11 @@ def lower_sampling(
 
 def _from_host(layout, mesh: Mesh) -> tuple[decode.Rows, Pages, jax.ShapeDtypeStruct]:
     """What the engine sends with every call of decode: rows, pages and seed, in numpy and so whole on every device."""
-    empty = Schedule(layout, 0, []).pages(np.zeros(layout.shards * layout.rows), engine.LOOP)
-    rows = {'hashes': np.uint32}
+    rows = layout.shards * layout.rows
+    dtypes = decode.Rows(*(np.int32,) * 5)._replace(hashes=np.uint32)
+    empty = Schedule(layout, 0, []).pages(np.zeros(rows), engine.LOOP)
     return (
-        decode.Rows(
-            *(_whole((layout.shards * layout.rows,), mesh, rows.get(each, np.int32)) for each in decode.Rows._fields)
-        ),
+        decode.Rows(*(_whole((rows,), mesh, each) for each in dtypes)),
         Pages(*(_whole(each.shape, mesh, each.dtype) for each in empty)),
         _whole((), mesh, np.uint32),
     )
@@ -151,10 +154,6 @@ def _placed(tree, shardings, mesh: Mesh):
 
 def _whole(shape: tuple[int, ...], mesh: Mesh, dtype=np.int32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, ()))
-
-
-def _kv(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, dtype):
-    return (_array(shape, axes, mesh, dtype),) * 2
 
 
 def device_bytes(tree) -> int:
@@ -273,15 +272,25 @@ def _array(shape, axes, mesh: Mesh, dtype) -> jax.ShapeDtypeStruct:
 def main() -> None:
     """The decode loop and the training step of a small Gemma on a slice: compiled, and their structure checked.
 
-    UserError for what is wrong with them.
+    UserError for what is wrong with them. With ``--table``: what real ones take, as a table.
     """
+    parser = argparse.ArgumentParser(description=main.__doc__.partition('\n')[0])
+    parser.add_argument('--table', action='store_true', help='sampling of Gemma 2 2B, 9B and 27B: bytes and a roofline')
+    if parser.parse_args().table:
+        print_table()
+        return
     slice_, config = parse_slice('v5e:2x2'), variant('gemma3_270m')
     mesh = slice_mesh(slice_, Sizes(fsdp=2, tensor=2))
     # Short rows compile in a third of the time; `make check-all` compiles real ones.
     sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 96)
-    decode_loop = lower_sampling(config, mesh, sampling)['decode'], abstract_cache(config, mesh, sampling), sampling
+    programs, cache = lower_sampling(config, mesh, sampling), abstract_cache(config, mesh, sampling)
     step = lower_train_step(config, mesh, training), abstract_train_state(config, mesh), training
-    for name, (lowered, state, shape) in {'decode loop': decode_loop, 'training step': step}.items():
+    checked = {
+        'decode loop': (programs['decode'], cache, sampling),
+        'copy into pages': (programs['fill'], cache, sampling),
+        'training step': step,
+    }
+    for name, (lowered, state, shape) in checked.items():
         start = time.perf_counter()
         compiled = lowered.compile()
         seconds, sizes = time.perf_counter() - start, compiled.memory_analysis()
@@ -295,6 +304,33 @@ def main() -> None:
             f'{sizes.argument_size_in_bytes / 2**20:.0f} MiB of arguments, {sizes.temp_size_in_bytes / 2**20:.1f} of '
             'temporaries'
         )
+
+
+# What `--table` shows: the smallest slices of v5e that each model is sampled on.
+TABLE = (('gemma2_2b', 'v5e:1x1', 1), ('gemma2_9b', 'v5e:2x2', 4), ('gemma2_27b', 'v5e:2x4', 8))
+TABLE_SHAPE = Sampling(slots=64, prefix=800, question=256, new_tokens=512)
+
+
+def print_table() -> None:
+    """Sampling with 64 rows and with as many as fit: bytes of a chip by the compiler, and the roofline."""
+    print(
+        f'Decode with a prefix of {TABLE_SHAPE.prefix}, questions of {TABLE_SHAPE.question} and samples of up to '
+        f'{TABLE_SHAPE.new_tokens} tokens, half of which rows have drawn on average.\n'
+    )
+    print('| model | slice | rows | arguments + temporaries, GiB a chip | in all, planned | tokens/s at most |')
+    print('|---|---|---|---|---|---|')
+    for name, topology, tensor in TABLE:
+        config, slice_, sizes = variant(name), parse_slice(topology), Sizes(tensor=tensor)
+        mesh = slice_mesh(slice_, sizes)
+        for slots in (TABLE_SHAPE.slots, auto_slots(config, sizes, TABLE_SHAPE, slice_.usable, jnp.bfloat16, 512)):
+            shape = TABLE_SHAPE._replace(slots=slots)
+            told = lower_sampling(config, mesh, shape)['decode'].compile().memory_analysis()
+            print(
+                f'| {name} | {topology}, tensor={tensor} | {slots} | {told.argument_size_in_bytes / GIB:.2f} + '
+                f'{told.temp_size_in_bytes / GIB:.2f} | {planned(config, sizes, shape).total / GIB:.2f} | '
+                f'{roofline(config, slice_.kind, sizes, shape):,.0f} |',
+                flush=True,
+            )
 
 
 if __name__ == '__main__':

@@ -34,10 +34,10 @@ from cosample_jax.gemma.config import GemmaConfig
 
 Params = dict[str, Any]
 KV = tuple[jax.Array, jax.Array]  # keys (rotated) and values
-# What their axes mean, to `sharding`: those of a paged cache, [L, D, P, K, C, H], of pages that no shard of rows has
-# taken yet, [L, P, K, C, H], and of a shared prefix, [L, K, P, H].
+# What their axes mean, to `sharding`: those of a paged cache, [L, D, P, K, C, H], of questions that any shard of rows
+# may copy into pages, [L, U, K, Q, H], and of a shared prefix, [L, K, P, H].
 CACHE_AXES = ('layers', 'rows', 'pages', 'kv_heads', 'slots', 'head')
-LOOSE_AXES = ('layers', 'pages', 'kv_heads', 'slots', 'head')
+LOOSE_AXES = ('layers', 'questions', 'kv_heads', 'slots', 'head')
 PREFIX_AXES = ('layers', 'kv_heads', 'slots', 'head')
 
 

@@ -255,7 +255,7 @@ class Engine:
             for copy in same:
                 kv, first = copy.question.source
                 moves[copy.shard] += [(first + index, page) for index, page in enumerate(copy.pages)]
-            size = kv[0].shape[1]  # as many at once as the prefill has
+            size = QUESTIONS * kv[0].shape[3] // self.layout.page_size  # as many at once as the prefill has
             for start in range(0, max(map(len, moves)), size):
                 sources = np.zeros((shards, size), np.int32)
                 pages = np.full((shards, size), self.layout.pages, np.int32)  # no such page: skipped
@@ -273,14 +273,7 @@ class Engine:
         tokens = np.zeros((QUESTIONS, length), np.int32)
         for row, question in zip(tokens, batch, strict=False):
             row[: len(question.tokens)] = question.tokens
-        kv = decode.prefill_questions(
-            self._params,
-            tokens,
-            prefix_kv,
-            config=self._config,
-            page_size=self.layout.page_size,
-            mesh=self._mesh,
-        )
+        kv = decode.prefill_questions(self._params, tokens, prefix_kv, config=self._config, mesh=self._mesh)
         for index, question in enumerate(batch):
             question.source = kv, index * padded_pages(question.pages)
 
