@@ -1,13 +1,14 @@
 """The real TPU compiler on a machine without a TPU, and structural checks on what it compiled.
 
 libtpu (extra `tpu`) compiles for a slice that is only described; nothing is executed. Lowered here are the programs
-that the product runs, on its own mesh: both prefills, the insertion into rows, the decode loop, the training step.
+that the product runs, on its own mesh: both prefills, the copies into pages, the decode loop, the training step.
 
 `memory_analysis` may be trusted. `cost_analysis` may not (a loop's body counts once): what a program moves is proven by
 its structure instead. ``python -m cosample_jax.aot`` takes every program of a small Gemma through the compiler and
 checks it.
 """
 
+import argparse
 import collections
 import math
 import os
@@ -24,16 +25,31 @@ os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')  # nothing is executed:
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cosample_jax import sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
+from cosample_jax.gemma.attention import Pages
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.memory import Sampling, Sizes, Slice, Training, check_mesh, parse_slice
+from cosample_jax.memory import (
+    GIB,
+    Sampling,
+    Sizes,
+    Slice,
+    Training,
+    auto_slots,
+    check_mesh,
+    parse_slice,
+    question_pages,
+    roofline,
+    sampling_layout,
+)
+from cosample_jax.memory import sampling as planned
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy
+from cosample_jax.sampling.schedule import Schedule
 from cosample_jax.training.loop import FINETUNE
 from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import TrainState, init_state, train_step
@@ -62,37 +78,59 @@ def slice_mesh(slice_: Slice, sizes) -> Mesh:
 def lower_sampling(
     config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16
 ) -> dict[str, jax.stages.Lowered]:
-    """The programs of `sampling.engine`, by name: 'prefix' (when there is one), 'questions', 'insert', 'decode'."""
+    """The programs of `sampling.engine`, by name: 'prefix' (when there is one), 'questions', 'fill', 'decode'."""
     params = abstract_params(config, dtype, mesh)
+    layout = sampling_layout(shape, sharding.row_shards(mesh))
     arguments = {'config': config, 'mesh': mesh}
     prefix, lowered = None, {}
     if shape.prefix:
         lowered['prefix'] = decode.prefill_prefix.lower(params, _whole((shape.prefix,), mesh), **arguments)
-        prefix = _kv(config, (shape.prefix,), model.PREFIX_AXES, mesh, dtype)
-    questions = _whole((engine.QUESTIONS, shape.question), mesh)
+        kv = (config.num_layers, config.num_kv_heads, shape.prefix, config.head_dim)
+        prefix = (_array(kv, model.PREFIX_AXES, mesh, dtype),) * 2
+    length = question_pages(layout) * layout.page_size
+    questions = _whole((engine.QUESTIONS, length), mesh)
     lowered['questions'] = decode.prefill_questions.lower(params, questions, prefix, **arguments)
-    question_kv = _kv(config, (shape.question,), model.CACHE_AXES, mesh, dtype, rows=engine.QUESTIONS)
-    state = abstract_state(config, mesh, shape, dtype)
-    inserted = engine.insert_size(shape.slots)
-    starts = decode.Starts(
-        *(_whole((inserted,), mesh, np.uint32 if field == 'hashes' else np.int32) for field in decode.Starts._fields)
-    )
-    lowered['insert'] = decode.insert.lower(state, question_kv, starts, np.uint32(0), np.int32(1))
+    kv = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, length, config.head_dim)
+    cache = abstract_cache(config, mesh, shape, dtype)
+    moves = _whole((layout.shards, engine.QUESTIONS * question_pages(layout)), mesh)
+    lowered['fill'] = decode.fill_pages.lower(cache, (_array(kv, model.LOOSE_AXES, mesh, dtype),) * 2, moves, moves)
     policy = Policy(temperature=0.7, top_k=3, stop_ids=(1, 108))
     lowered['decode'] = decode.decode.lower(
-        params, state, prefix, config=config, policy=policy, loop=engine.LOOP, mesh=mesh
-    )
+        _layered(params, config, mesh), cache, prefix, *_from_host(layout, mesh), policy=policy, loop=engine.LOOP,
+        **arguments,
+    )  # fmt: skip
     return lowered
 
 
-def abstract_state(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16) -> decode.State:
-    """The donated state of the decode loop."""
-    state = jax.eval_shape(
-        lambda: decode.empty_state(
-            config=config, rows=shape.slots, slots=shape.question + shape.new_tokens, dtype=dtype, mesh=None
-        )
+def _from_host(layout, mesh: Mesh) -> tuple[decode.Rows, Pages, jax.ShapeDtypeStruct]:
+    """What the engine sends with every call of decode: rows, pages and seed, in numpy and so whole on every device."""
+    rows = layout.shards * layout.rows
+    dtypes = decode.Rows(*(np.int32,) * 5)._replace(hashes=np.uint32)
+    empty = Schedule(layout, 0, []).pages(np.zeros(rows), engine.LOOP)
+    return (
+        decode.Rows(*(_whole((rows,), mesh, each) for each in dtypes)),
+        Pages(*(_whole(each.shape, mesh, each.dtype) for each in empty)),
+        _whole((), mesh, np.uint32),
     )
-    return _placed(state, decode.state_shardings, mesh)
+
+
+def _layered(params, config: GemmaConfig, mesh: Mesh):
+    """As `decode.layered`: where layers are not scanned, a list of each layer's part of the stacks."""
+    if not decode.is_unrolled(config):
+        return params
+
+    def of_layer(x):
+        spec = NamedSharding(mesh, PartitionSpec(*x.sharding.spec[1:]))
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=spec)
+
+    return {**params, 'layers': [jax.tree.map(of_layer, params['layers'])] * config.num_layers}
+
+
+def abstract_cache(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16):
+    """The paged cache, which 'fill' and 'decode' are given to write in place."""
+    layout = sampling_layout(shape, sharding.row_shards(mesh))
+    cache = jax.eval_shape(lambda: decode.empty_cache(config=config, layout=layout, dtype=dtype, mesh=None))
+    return _placed(cache, decode.cache_shardings, mesh)
 
 
 def lower_train_step(config: GemmaConfig, mesh: Mesh, shape: Training, dtype=jnp.bfloat16) -> jax.stages.Lowered:
@@ -116,11 +154,6 @@ def _placed(tree, shardings, mesh: Mesh):
 
 def _whole(shape: tuple[int, ...], mesh: Mesh, dtype=np.int32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, ()))
-
-
-def _kv(config: GemmaConfig, tokens, axes, mesh: Mesh, dtype, rows: int | None = None):
-    shape = (config.num_layers, *(() if rows is None else (rows,)), config.num_kv_heads, *tokens, config.head_dim)
-    return (_array(shape, axes, mesh, dtype),) * 2
 
 
 def device_bytes(tree) -> int:
@@ -228,7 +261,7 @@ def faults(hlo: str, config: GemmaConfig, mesh: Mesh, shape: Sampling | Training
         whole = {'the logits of all tokens': _array(logits, ('logit_rows', 'tokens', 'vocab'), mesh, jnp.float32)}
         return whole_moves(hlo, whole, mesh) + whole_moves(hlo, matrices, mesh, ('all-gather',))
     logits = _array((shape.slots, config.vocab_size), ('logit_rows', 'vocab'), mesh, jnp.float32)
-    cache = jax.tree.leaves(abstract_state(config, mesh, shape, dtype).cache)[0]
+    cache = jax.tree.leaves(abstract_cache(config, mesh, shape, dtype))[0]
     return whole_moves(hlo, matrices | {'the KV cache': cache, 'the logits of all rows': logits}, mesh)
 
 
@@ -239,15 +272,25 @@ def _array(shape, axes, mesh: Mesh, dtype) -> jax.ShapeDtypeStruct:
 def main() -> None:
     """The decode loop and the training step of a small Gemma on a slice: compiled, and their structure checked.
 
-    UserError for what is wrong with them.
+    UserError for what is wrong with them. With ``--table``: what real ones take, as a table.
     """
+    parser = argparse.ArgumentParser(description=main.__doc__.partition('\n')[0])
+    parser.add_argument('--table', action='store_true', help='sampling of Gemma 2 2B, 9B and 27B: bytes and a roofline')
+    if parser.parse_args().table:
+        print_table()
+        return
     slice_, config = parse_slice('v5e:2x2'), variant('gemma3_270m')
     mesh = slice_mesh(slice_, Sizes(fsdp=2, tensor=2))
     # Short rows compile in a third of the time; `make check-all` compiles real ones.
     sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 96)
-    decode_loop = lower_sampling(config, mesh, sampling)['decode'], abstract_state(config, mesh, sampling), sampling
+    programs, cache = lower_sampling(config, mesh, sampling), abstract_cache(config, mesh, sampling)
     step = lower_train_step(config, mesh, training), abstract_train_state(config, mesh), training
-    for name, (lowered, state, shape) in {'decode loop': decode_loop, 'training step': step}.items():
+    checked = {
+        'decode loop': (programs['decode'], cache, sampling),
+        'copy into pages': (programs['fill'], cache, sampling),
+        'training step': step,
+    }
+    for name, (lowered, state, shape) in checked.items():
         start = time.perf_counter()
         compiled = lowered.compile()
         seconds, sizes = time.perf_counter() - start, compiled.memory_analysis()
@@ -261,6 +304,33 @@ def main() -> None:
             f'{sizes.argument_size_in_bytes / 2**20:.0f} MiB of arguments, {sizes.temp_size_in_bytes / 2**20:.1f} of '
             'temporaries'
         )
+
+
+# What `--table` shows: the smallest slices of v5e that each model is sampled on.
+TABLE = (('gemma2_2b', 'v5e:1x1', 1), ('gemma2_9b', 'v5e:2x2', 4), ('gemma2_27b', 'v5e:2x4', 8))
+TABLE_SHAPE = Sampling(slots=64, prefix=800, question=256, new_tokens=512)
+
+
+def print_table() -> None:
+    """Sampling with 64 rows and with as many as fit: bytes of a chip by the compiler, and the roofline."""
+    print(
+        f'Decode with a prefix of {TABLE_SHAPE.prefix}, questions of {TABLE_SHAPE.question} and samples of up to '
+        f'{TABLE_SHAPE.new_tokens} tokens, half of which rows have drawn on average.\n'
+    )
+    print('| model | slice | rows | arguments + temporaries, GiB a chip | in all, planned | tokens/s at most |')
+    print('|---|---|---|---|---|---|')
+    for name, topology, tensor in TABLE:
+        config, slice_, sizes = variant(name), parse_slice(topology), Sizes(tensor=tensor)
+        mesh = slice_mesh(slice_, sizes)
+        for slots in (TABLE_SHAPE.slots, auto_slots(config, sizes, TABLE_SHAPE, slice_.usable, jnp.bfloat16, 512)):
+            shape = TABLE_SHAPE._replace(slots=slots)
+            told = lower_sampling(config, mesh, shape)['decode'].compile().memory_analysis()
+            print(
+                f'| {name} | {topology}, tensor={tensor} | {slots} | {told.argument_size_in_bytes / GIB:.2f} + '
+                f'{told.temp_size_in_bytes / GIB:.2f} | {planned(config, sizes, shape).total / GIB:.2f} | '
+                f'{roofline(config, slice_.kind, sizes, shape):,.0f} |',
+                flush=True,
+            )
 
 
 if __name__ == '__main__':

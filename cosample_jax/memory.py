@@ -9,7 +9,9 @@ Letters as in `gemma.model`: R rows, T tokens, S cached tokens, L layers, D embe
 vocabulary. Sizes of activations are those of ONE device.
 """
 
+import bisect
 import math
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -23,25 +25,29 @@ from cosample_jax.gemma import model
 from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.sampling import engine
+from cosample_jax.sampling import engine, schedule
 from cosample_jax.training import loss as loss_lib
 
 GIB = 2**30
 
 
 class Kind(NamedTuple):
-    """A kind of TPU. Sources: its Cloud TPU data sheet; `usable`: what the compiler leaves a program of it."""
+    """A kind of TPU. Sources: its Cloud TPU data sheet (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e); `usable`: what
+    the compiler leaves a program of it.
+    """
 
     dimensions: int  # of its slices
     chips: int  # of its largest
     usable: float  # GiB of a chip
+    teraflops: float  # peak of a chip, bfloat16, 1e12 a second
+    bandwidth: float  # of a chip's memory, 1e9 bytes a second
 
 
 KINDS = {
-    'v4': Kind(3, 4096, 30.75),
-    'v5e': Kind(2, 256, 15.75),
-    'v5p': Kind(3, 8960, 95),
-    'v6e': Kind(2, 256, 31.24),
+    'v4': Kind(3, 4096, 30.75, 275, 1228),
+    'v5e': Kind(2, 256, 15.75, 197, 819),
+    'v5p': Kind(3, 8960, 95, 459, 2765),
+    'v6e': Kind(2, 256, 31.24, 918, 1640),
 }
 
 
@@ -100,12 +106,16 @@ def check_mesh(slice_: Slice, sizes) -> None:
 
 
 class Sampling(NamedTuple):
-    """The shapes of a sampling run: rows decoded side by side, and tokens of prefix, question and answer."""
+    """The shapes of a sampling run: rows decoded side by side, and tokens of prefix, question and answer.
+
+    `shared` says whether problems have several samples, whose rows then share the pages of a question.
+    """
 
     slots: int
     prefix: int
     question: int
     new_tokens: int
+    shared: bool = True
 
 
 class Training(NamedTuple):
@@ -144,13 +154,46 @@ def abstract_mesh(sizes: Sizes) -> AbstractMesh:
 def sampling(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloat16) -> Memory:
     """What sampling takes at its peak.
 
-    KV is the caches of the rows, the shared prefix, and the questions of two prefills: the one that rows still wait
-    for and the next.
+    KV is the pages, the shared prefix, and the questions of two prefills: the one that rows still wait for and the
+    next.
     """
     programs = sampling_temporaries(config, sizes, shape, dtype)
     kv = cache_bytes(config, sizes, shape, dtype)
     kv += prefix_bytes(config, sizes, shape, dtype) + 2 * question_bytes(config, sizes, shape, dtype)
     return Memory(weight_bytes(config, sizes, dtype), kv, 0, max(programs.values()))
+
+
+def auto_slots(config: GemmaConfig, sizes: Sizes, shape: Sampling, there: int, dtype, most: int) -> int:
+    """The most rows, up to `most`, with which sampling takes no more than `there` bytes of a device.
+
+    They divide over the mesh. `shape.slots` is not read. UserError when not even the fewest fit.
+    """
+    ways = sizes.data * sizes.fsdp
+
+    def needed(times: int) -> int:
+        return sampling(config, sizes, shape._replace(slots=times * ways), dtype).total
+
+    times = range(1, max(1, most // ways) + 1)
+    fitting = bisect.bisect_right(times, there, key=needed)
+    if not fitting:
+        raise UserError(
+            f'sampling of {config.name} needs {needed(1) / GIB:.1f} GiB a device for {ways} rows, the fewest on this '
+            f'mesh, and there are {there / GIB:.1f}: split it over more devices (mesh.tensor, mesh.fsdp)'
+        )
+    return fitting * ways
+
+
+def this_device(sizes) -> tuple[str, int]:
+    """What one device of a mesh of `sizes` is called and has: an accelerator's own memory, or its share of the
+    machine's, in bytes.
+    """
+    device = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != 'cpu' else None
+    if stats and 'bytes_limit' in stats:
+        return f'a {device.device_kind} here', stats['bytes_limit']
+    devices = math.prod(getattr(sizes, axis) for axis in sharding.MESH_AXES)
+    whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return 'this machine' if devices == 1 else f'each of {devices} devices of this machine', whole // devices
 
 
 def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> Memory:
@@ -163,9 +206,20 @@ def weight_bytes(config: GemmaConfig, sizes: Sizes, dtype) -> int:
     return jnp.dtype(dtype).itemsize * sum(_weights(config, sizes))
 
 
+def sampling_layout(shape: Sampling, shards: int) -> schedule.Layout:
+    """The engine's, of rows split over so many devices."""
+    return schedule.layout(shape.slots, shards, shape.question, shape.new_tokens, shape.shared)
+
+
+def question_pages(layout: schedule.Layout) -> int:
+    """Pages that the longest question is prefilled in: a power of two, so that few shapes are compiled."""
+    return engine.padded_pages(layout.question_pages)
+
+
 def cache_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
-    """2 of [L, R, K, S, H]."""
-    full = (config.num_layers, shape.slots, config.num_kv_heads, shape.question + shape.new_tokens, config.head_dim)
+    """2 of [L, D, P, K, C, H]."""
+    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    full = (config.num_layers, layout.shards, layout.pages, config.num_kv_heads, layout.page_size, config.head_dim)
     return 2 * _bytes(sizes, model.CACHE_AXES, full, dtype)
 
 
@@ -176,9 +230,11 @@ def prefix_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> i
 
 
 def question_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
-    """2 of [L, U, K, Q, H]."""
-    full = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, shape.question, config.head_dim)
-    return 2 * _bytes(sizes, model.CACHE_AXES, full, dtype)
+    """2 of [L, U, K, Q, H], Q in padded pages, which no axis of rows splits: any shard may copy any question."""
+    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    length = question_pages(layout) * layout.page_size
+    full = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, length, config.head_dim)
+    return 2 * _bytes(sizes, model.LOOSE_AXES, full, dtype)
 
 
 def _bytes(sizes, axes, shape, dtype) -> int:
@@ -188,7 +244,7 @@ def _bytes(sizes, axes, shape, dtype) -> int:
 def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloat16) -> dict[str, int]:
     """What each program of the sampler makes on the way, by name."""
     rows, tensor = sizes.data * sizes.fsdp, sizes.tensor
-    ffw, heads, kv_heads = (_split(n, tensor) for n in (config.ffw_dim, config.num_heads, config.num_kv_heads))
+    ffw, heads = _split(config.ffw_dim, tensor), _split(config.num_heads, tensor)
     item = jnp.dtype(dtype).itemsize
     gathered = _gathered_layer(config, sizes) * item
 
@@ -199,15 +255,22 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
         scores = tokens // CAUSAL_BLOCKS * heads * context * 4
         return gathered + stream + max(feed_forward, scores)
 
-    started = max(engine.QUESTIONS, engine.insert_size(shape.slots))
-    picked = 2 * started * kv_heads * shape.question * config.head_dim * item  # K and V of one layer
+    layout = sampling_layout(shape, rows)
+    length = question_pages(layout) * layout.page_size
+    questions = question_bytes(config, sizes, shape, dtype)
+    gathered_from = questions // rows if rows > 1 else 0  # each device's own questions, before all have them all
     logits = _split(shape.slots, sizes.data) * _split(config.vocab_size, tensor * sizes.fsdp) * 4
+    # Of a layer: softmax over each page for each of its readers, then by row, both in float32.
+    found = layout.pages * layout.readers + layout.rows * (layout.question_pages + layout.own_pages)
+    attention = found * heads * (config.head_dim + 2) * 4
+    attention += layout.pages * layout.readers * layout.page_size * 4  # distances
     programs = {
         'prefix': prefill(1, shape.prefix, shape.prefix),
-        'questions': prefill(engine.QUESTIONS, shape.question, shape.prefix + shape.question),
-        'insert': picked,
-        # As they come and as they are searched; once more each, where the devices that hold rows hold vocabulary too.
-        'decode': gathered + (4 if sizes.fsdp > 1 else 2) * logits,
+        'questions': prefill(engine.QUESTIONS, length, shape.prefix + length) + gathered_from,
+        'fill': questions // config.num_layers,
+        # Logits as they come and as they are searched; once more each, where the devices that hold rows hold
+        # vocabulary too.
+        'decode': gathered + attention + (4 if sizes.fsdp > 1 else 2) * logits,
     }
     return {name: size + SMALL for name, size in programs.items()}
 
@@ -221,11 +284,50 @@ def sampling_programs(
     arguments = {
         'prefix': weights,
         'questions': weights + prefix,
-        'insert': cache + questions,
+        'fill': cache + questions,
         'decode': weights + prefix + cache,
     }
     temporaries = sampling_temporaries(config, sizes, shape, dtype)
     return {name: (size, temporaries[name]) for name, size in arguments.items()}
+
+
+def roofline(
+    config: GemmaConfig, kind: str, sizes: Sizes, shape: Sampling, filled: float = 0.5, dtype=jnp.bfloat16
+) -> float:
+    """Tokens a second of the whole mesh that decode cannot exceed on chips of this kind, all rows busy.
+
+    A step draws one token a row and takes the longer of reading memory and of multiplying:
+
+        seconds = max(bytes a chip / bandwidth, FLOPs a chip / peak FLOP/s)
+        bytes   = weights as multiplied + prefix + question pages once for every READERS rows + own tokens of each row
+        FLOPs   = 2 a weight and row + 4 a query head, dimension and token that it sees
+
+    Rows have drawn `filled` of their tokens on average: a half when all samples end at the limit, and less when they
+    end before it. Questions are as long as the longest and all their readers busy. Weights that 'fsdp' brings together
+    are read whole; what chips send one another, activations and the start of kernels cost nothing here.
+
+    Args:
+        config: The model's shape.
+        kind: A key of KINDS.
+        sizes: Of the mesh.
+        shape: Of the run.
+        filled: Of `shape.new_tokens`.
+        dtype: Of weights and cache.
+    """
+    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    table, *_ = _weights(config, sizes)
+    _, *layers = _weights(config, sizes._replace(fsdp=1))
+    own = filled * shape.new_tokens
+    heads, kv_heads = _split(config.num_heads, sizes.tensor), _split(config.num_kv_heads, sizes.tensor)
+    questions = -(-layout.rows // layout.readers) * layout.question_pages * layout.page_size
+    cached = shape.prefix + questions + layout.rows * own
+    read = table + sum(layers) + 2 * config.num_layers * kv_heads * config.head_dim * cached
+    flops = 2 * layout.rows * sum(layers) + 2 * _split(shape.slots, sizes.data) * table
+    seen = shape.prefix + shape.question + own
+    flops += 4 * layout.rows * config.num_layers * heads * config.head_dim * seen
+    chip = KINDS[kind]
+    seconds = max(read * jnp.dtype(dtype).itemsize / (chip.bandwidth * 1e9), flops / (chip.teraflops * 1e12))
+    return shape.slots / seconds
 
 
 def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> int:

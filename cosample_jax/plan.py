@@ -11,7 +11,6 @@ Memory of each model, sampling and fine-tuned, is that of :mod:`cosample_jax.mem
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -95,9 +94,15 @@ def lengths(config, splits: dict, count: Callable[[str], float]) -> dict[str, in
     }
 
 
-def sampling_shape(config, tokens: dict[str, int]) -> memory.Sampling:
-    question = 16 * -(-tokens['question'] // 16)
-    return memory.Sampling(config.sampling.slots, tokens['prefix'], question, config.sampling.max_new_tokens)
+def sampling_shape(config, tokens: dict[str, int], name: str) -> memory.Sampling:
+    """Of the model called `name`: a source draws many samples of a problem, the others are evaluated on one."""
+    return memory.Sampling(
+        slots=config.sampling.slots,
+        prefix=tokens['prefix'],
+        question=16 * -(-tokens['question'] // 16),
+        new_tokens=config.sampling.max_new_tokens,
+        shared=name in config.roles.sources,
+    )
 
 
 def training_shape(config, tokens: dict[str, int]) -> memory.Training:
@@ -121,7 +126,7 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
         device, there = f'a chip of {slice_.name}', slice_.usable
     else:
         sharding.run_mesh(config)
-        device, there = _this_device(config.mesh)
+        device, there = memory.this_device(config.mesh)
     mesh = memory.abstract_mesh(config.mesh)
     sharding.check_rows(mesh, config.sampling.slots, 'sampling.slots')
     sharding.check_rows(mesh, config.finetune.row_multiple, 'finetune.row_multiple')
@@ -132,7 +137,7 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
     for stage, name in stages:
         needed = _needed(config, tokens, stage, name, accelerated)
         row = {'model': name, 'variant': config.models[name].variant, 'stage': stage, **needed._asdict()}
-        shape = sampling_shape(config, tokens) if stage == 'sampling' else training_shape(config, tokens)
+        shape = sampling_shape(config, tokens, name) if stage == 'sampling' else training_shape(config, tokens)
         row |= {'total': needed.total, 'shape': shape._asdict()}
         if needed.total > there:
             more_devices = accelerated or jax.default_backend() != 'cpu'  # those of a CPU share its memory
@@ -159,7 +164,7 @@ def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: 
     sizes = memory.Sizes(*(config.mesh[axis] for axis in sharding.MESH_AXES))
     shape = variant(config.models[name].variant)
     if stage == 'sampling':
-        return memory.sampling(shape, sizes, sampling_shape(config, tokens), dtype)
+        return memory.sampling(shape, sizes, sampling_shape(config, tokens, name), dtype)
     return memory.fine_tuning(shape, sizes, training_shape(config, tokens), dtype)
 
 
@@ -203,17 +208,6 @@ def _changes(config, stage: str) -> Iterator[tuple[tuple[float, int], dict[str, 
                 if stage == 'fine-tuning' and config.finetune.row_multiple % rows:
                     changes['finetune.row_multiple'] = math.lcm(config.finetune.row_multiple, rows)
                 yield (factor, math.prod(sizes)), changes
-
-
-def _this_device(mesh) -> tuple[str, int]:
-    """What one device of the mesh has: an accelerator's own memory, or its share of the machine's."""
-    device = jax.devices()[0]
-    stats = device.memory_stats() if device.platform != 'cpu' else None
-    if stats and 'bytes_limit' in stats:
-        return f'a {device.device_kind} here', stats['bytes_limit']
-    devices = math.prod(mesh[axis] for axis in sharding.MESH_AXES)
-    whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    return 'this machine' if devices == 1 else f'each of {devices} devices of this machine', whole // devices
 
 
 def print_table(prediction: dict) -> None:

@@ -116,9 +116,9 @@ def test_the_programs_are_those_of_the_product():
     """Lowered for CPU devices, they are the very functions that the engine and the loop call."""
     config, mesh = variant('tiny_gemma3'), make_mesh(memory.Sizes(2, 2, 2))
     lowered = aot.lower_sampling(config, mesh, memory.Sampling(16, 24, 16, 32), jnp.float32)
-    assert list(lowered) == ['prefix', 'questions', 'insert', 'decode']
+    assert list(lowered) == ['prefix', 'questions', 'fill', 'decode']
     without = aot.lower_sampling(config, mesh, memory.Sampling(16, 0, 16, 32), jnp.float32)
-    assert list(without) == ['questions', 'insert', 'decode']
+    assert list(without) == ['questions', 'fill', 'decode']
     step = aot.lower_train_step(config, mesh, memory.Training(8, 64), jnp.float32).compile()
     assert aot.not_donated(step, aot.abstract_train_state(config, mesh)) == 0
     assert {i.op for i in aot.collectives(step.as_text())} & {'all-reduce', 'all-gather'}

@@ -10,14 +10,15 @@ from cosample_jax.gemma.config import variant
 from cosample_jax.sharding import make_mesh
 
 SHAPE = memory.Sampling(slots=16, prefix=24, question=16, new_tokens=32)
+REAL = memory.Sampling(slots=64, prefix=800, question=256, new_tokens=512)
 
 
 @pytest.mark.parametrize('name', ['tiny_weak', 'gemma_2b', 'gemma2_27b', 'gemma3_270m'])
 @pytest.mark.parametrize('sizes', [memory.Sizes(), memory.Sizes(2, 2, 2), memory.Sizes(1, 8, 1), memory.Sizes(1, 1, 8)])
 def test_what_is_kept_is_what_the_programs_are_given(name, sizes):
     config, mesh = variant(name), make_mesh(sizes)
-    state = aot.abstract_state(config, mesh, SHAPE)
-    assert memory.cache_bytes(config, sizes, SHAPE, jnp.bfloat16) == aot.device_bytes(state.cache)
+    cache = aot.abstract_cache(config, mesh, SHAPE)
+    assert memory.cache_bytes(config, sizes, SHAPE, jnp.bfloat16) == aot.device_bytes(cache)
     train = aot.abstract_train_state(config, mesh)
     told = memory.fine_tuning(config, sizes, memory.Training(8, 64))
     assert told.weights == aot.device_bytes(train.params)
@@ -37,13 +38,89 @@ def test_each_setting_moves_its_own_part():
     config, sizes = variant('gemma2_9b'), memory.Sizes(tensor=4)
     base = memory.sampling(config, sizes, SHAPE)
     double = memory.sampling(config, sizes, SHAPE._replace(slots=32))
-    assert double.kv - base.kv == memory.cache_bytes(config, sizes, SHAPE, jnp.bfloat16)
+    cached = [memory.cache_bytes(config, sizes, SHAPE._replace(slots=slots), jnp.bfloat16) for slots in (16, 32)]
+    assert double.kv - base.kv == cached[1] - cached[0] > 0
     assert double.weights == base.weights and base.optimizer == 0
     longer = memory.sampling(config, sizes, SHAPE._replace(prefix=48))
     assert longer.kv - base.kv == memory.prefix_bytes(config, sizes, SHAPE, jnp.bfloat16)
     assert memory.sampling(config, sizes, SHAPE, jnp.float32).weights == 2 * base.weights
+    shared, alone = (memory.sampling(config, sizes, REAL._replace(shared=each)) for each in (True, False))
+    assert alone.kv > shared.kv and alone.weights == shared.weights  # a copy of its question for every row
     few, many = (memory.fine_tuning(config, sizes, memory.Training(rows, 512)) for rows in (8, 16))
     assert many.temporaries > few.temporaries and many[:3] == few[:3]
+
+
+def test_what_is_cached_in_numbers():
+    """Gemma 2 9B, four ways over heads: 42 layers, 2 of 8 heads here, 256 dimensions, bfloat16, keys and values."""
+    config, sizes = variant('gemma2_9b'), memory.Sizes(tensor=4)
+    token = 2 * 42 * 2 * 256 * 2
+    pages = 64 * 8 + 32 * 4  # 8 of 64 tokens for every row, and 4 for every second row's question
+    assert memory.cache_bytes(config, sizes, REAL, jnp.bfloat16) == pages * 64 * token
+    assert memory.prefix_bytes(config, sizes, REAL, jnp.bfloat16) == 800 * token
+    assert memory.question_bytes(config, sizes, REAL, jnp.bfloat16) == 16 * 256 * token
+    padded = REAL._replace(question=257)  # five pages, prefilled as eight
+    assert memory.question_bytes(config, sizes, padded, jnp.bfloat16) == 16 * 512 * token
+    # Rows take their pages with them; the questions that no row has begun lie on every device.
+    over_rows = memory.Sizes(fsdp=4)
+    whole_token = 4 * token
+    assert memory.cache_bytes(config, over_rows, REAL, jnp.bfloat16) == pages // 4 * 64 * whole_token
+    assert memory.question_bytes(config, over_rows, REAL, jnp.bfloat16) == 16 * 256 * whole_token
+
+
+@pytest.mark.parametrize('sizes', [memory.Sizes(tensor=4), memory.Sizes(data=2, tensor=2), memory.Sizes(fsdp=4)])
+def test_as_many_rows_as_fit(sizes):
+    config, ways = variant('gemma2_9b'), sizes.data * sizes.fsdp
+    there = memory.parse_slice('v5p:2x2x1').usable // 3
+    slots = memory.auto_slots(config, sizes, REAL, there, jnp.bfloat16, most=4096)
+
+    def total(slots):
+        return memory.sampling(config, sizes, REAL._replace(slots=slots)).total
+
+    assert slots % ways == 0 and ways < slots < 4096
+    assert total(slots) <= there < total(slots + ways)
+    assert memory.auto_slots(config, sizes, REAL, there, jnp.bfloat16, most=31) == 31 // ways * ways
+
+
+def test_where_no_row_fits_the_model_and_its_need_are_named():
+    config, sizes = variant('gemma2_27b'), memory.Sizes(fsdp=2)
+    needed = memory.sampling(config, sizes, REAL._replace(slots=2)).total
+    with pytest.raises(UserError, match=rf'gemma2_27b needs {needed / memory.GIB:.1f} GiB a device for 2 rows'):
+        memory.auto_slots(config, sizes, REAL, 16 * memory.GIB, jnp.bfloat16, most=64)
+    assert memory.auto_slots(config, sizes, REAL, needed, jnp.bfloat16, most=64) == 2
+
+
+def test_the_roofline_by_hand():
+    """Gemma 1 2B on one chip: 18 layers of D 2048, F 16384, 8 query heads and one of keys, all of 256."""
+    config = variant('gemma_2b')
+    layer = 2 * 2048 * 8 * 256 + 2 * 2048 * 256 + 3 * 2048 * 16_384 + 2 * 2048
+    weights = 18 * layer + 2048  # and 2048 of the last norm
+    table = 256_000 * 2048
+    # Read: weights, and 18 layers of 512 bytes of keys and of values for 800 tokens of prefix, 16 questions of 256 for
+    # 64 rows, and 256 of 512 tokens of each row.
+    read = 2 * (weights + table) + 18 * 2 * 512 * (800 + 16 * 256 + 64 * 256)
+    assert read == 5_404_577_792
+    found = memory.roofline(config, 'v5e', memory.Sizes(), REAL)
+    assert found == pytest.approx(64 / (read / 819e9)) == pytest.approx(9698.4, abs=0.1)
+    # Enough rows of few tokens, and multiplying is what takes long.
+    many = memory.Sampling(8192, 0, 16, 16)
+    flops = 8192 * (2 * (weights + table) + 4 * 18 * 8 * 256 * (16 + 16))
+    found = memory.roofline(config, 'v5p', memory.Sizes(), many, filled=1)
+    assert found == pytest.approx(8192 / (flops / 459e12))
+
+
+def test_the_roofline_of_a_mesh_counts_a_chips_part():
+    config = variant('gemma2_9b')
+    one = memory.roofline(config, 'v5p', memory.Sizes(), REAL)
+    four = memory.roofline(config, 'v5p', memory.Sizes(tensor=4), REAL)
+    assert four == pytest.approx(4 * one, rel=1e-3)  # norms are whole on each
+    # The layers of each are brought together on every chip: less is saved.
+    assert one < memory.roofline(config, 'v5p', memory.Sizes(fsdp=4), REAL) < 2 * one
+
+
+def test_this_machine_is_shared_by_the_devices_it_stands_for():
+    name, whole = memory.this_device(memory.Sizes())
+    assert name == 'this machine'
+    assert memory.this_device(memory.Sizes(2, 2, 2)) == ('each of 8 devices of this machine', whole // 8)
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,10 @@ from cosample_jax.gemma.config import GemmaConfig
 
 Params = dict[str, Any]
 KV = tuple[jax.Array, jax.Array]  # keys (rotated) and values
-# What their axes mean, to `sharding`: those of a paged cache, [L, D, P, K, C, H], of pages that no shard of rows has
-# taken yet, [L, P, K, C, H], and of a shared prefix, [L, K, P, H].
+# What their axes mean, to `sharding`: those of a paged cache, [L, D, P, K, C, H], of questions that any shard of rows
+# may copy into pages, [L, U, K, Q, H], and of a shared prefix, [L, K, P, H].
 CACHE_AXES = ('layers', 'rows', 'pages', 'kv_heads', 'slots', 'head')
-LOOSE_AXES = ('layers', 'pages', 'kv_heads', 'slots', 'head')
+LOOSE_AXES = ('layers', 'questions', 'kv_heads', 'slots', 'head')
 PREFIX_AXES = ('layers', 'kv_heads', 'slots', 'head')
 
 
@@ -122,9 +122,8 @@ class Attention(nn.Module):
                 whole.at[where].set(new.reshape(shards, rows, k, h), mode='drop', unique_indices=True)
                 for whole, new in zip(cache, (keys, values), strict=True)
             )
-            of_layer = tuple(whole[stack] for whole in cache)
             out = attend_paged(
-                queries[:, 0], of_layer, shared.pages, shared.distance, prefix, layer.window, c.attn_softcap
+                queries[:, 0], cache, layer.index, shared.pages, shared.distance, prefix, layer.window, c.attn_softcap
             )[:, None]
         w_out = Weight((n, h, d), (0, 1), name='attn_vec_einsum')()
         return jnp.einsum('btnh,nhd->btd', out, w_out), cache, new_kv

@@ -68,28 +68,19 @@ def prefill_prefix(params: Params, tokens: jax.Array, *, config: GemmaConfig, me
     return _placed((k[:, 0], v[:, 0]), mesh, model.PREFIX_AXES)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'page_size', 'mesh'))
+@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
 def prefill_questions(
-    params: Params,
-    tokens: jax.Array,
-    prefix_kv: KV | None,
-    *,
-    config: GemmaConfig,
-    page_size: int,
-    mesh: Mesh | None = None,
+    params: Params, tokens: jax.Array, prefix_kv: KV | None, *, config: GemmaConfig, mesh: Mesh | None = None
 ) -> KV:
-    """Keys and values of questions int32 [U, Q], padded on the right to whole pages: [L, U * Q / C, K, C, H]."""
+    """Keys and values [L, U, K, Q, H] of questions int32 [U, Q], padded on the right to whole pages.
+
+    Rows of the mesh compute a part of the questions each and are given all of them: any may have to copy any.
+    """
     tokens = _placed(tokens, mesh, ('rows', 'slots'))
     prefix = 0 if prefix_kv is None else prefix_kv[0].shape[-2]
     positions = jnp.broadcast_to(prefix + jnp.arange(tokens.shape[1])[None], tokens.shape)
     kv = model.forward(params, config, tokens, positions, jnp.ones_like(tokens), prefix_kv, mesh)[1]
-
-    def paged(x):
-        layers, questions, heads, length, head_dim = x.shape
-        x = x.reshape(layers, questions, heads, length // page_size, page_size, head_dim)
-        return x.swapaxes(2, 3).reshape(layers, -1, heads, page_size, head_dim)
-
-    return _placed(jax.tree.map(paged, kv), mesh, model.LOOSE_AXES)
+    return _placed(kv, mesh, model.LOOSE_AXES)
 
 
 def _placed(tree: Any, mesh: Mesh | None, axes: tuple[str, ...]) -> Any:
@@ -115,11 +106,21 @@ def cache_shardings(cache: Any, mesh: Mesh) -> Any:
 
 @functools.partial(jax.jit, donate_argnames=('cache',))
 def fill_pages(cache: Any, questions: KV, sources: jax.Array, pages: jax.Array) -> Any:
-    """Copies pages of a prefill, int32 [D, M], into pages of the shards, [D, M]; what is no page is skipped."""
+    """Copies pages of a prefill into pages of the shards.
+
+    Args:
+        cache: Of `empty_cache`.
+        questions: Of `prefill_questions`.
+        sources: int32 [D, M], pages counted through the questions: where each has four, 5 is the second's second.
+        pages: int32 [D, M], of the cache; what is no page is skipped.
+    """
     shards = jnp.arange(sources.shape[0])[:, None]
 
-    def filled(cache, question, *layer):  # [(L,) D, P, K, C, H] and, of one layer, [pages, K, C, H]
-        return cache.at[(*layer, shards, pages)].set(question[sources], mode='drop')
+    def filled(cache, questions, *layer):  # [(L,) D, P, K, C, H] and, of one layer, [U, K, Q, H]
+        page_size = cache.shape[-2]
+        each = questions.shape[2] // page_size
+        questions = questions.reshape(*questions.shape[:2], each, page_size, questions.shape[3])
+        return cache.at[(*layer, shards, pages)].set(questions[sources // each, :, sources % each], mode='drop')
 
     if isinstance(cache, list):
         return [

@@ -235,9 +235,13 @@ class Engine:
         questions = [
             Question(self._own_tokens(group[0])[:-1], group, self.layout.page_size) for group in by_problem.values()
         ]
-        questions.sort(key=_padded_pages)
+
+        def length(question):
+            return padded_pages(question.pages)
+
+        questions.sort(key=length)
         batches = []
-        for _, same in itertools.groupby(questions, key=_padded_pages):
+        for _, same in itertools.groupby(questions, key=length):
             while batch := list(itertools.islice(same, QUESTIONS)):
                 batches.append(batch)
         return batches
@@ -263,7 +267,7 @@ class Engine:
             for copy in same:
                 kv, first = copy.question.source
                 moves[copy.shard] += [(first + index, page) for index, page in enumerate(copy.pages)]
-            size = kv[0].shape[1]  # as many at once as the prefill has
+            size = QUESTIONS * kv[0].shape[3] // self.layout.page_size  # as many at once as the prefill has
             for start in range(0, max(map(len, moves)), size):
                 sources = np.zeros((shards, size), np.int32)
                 pages = np.full((shards, size), self.layout.pages, np.int32)  # no such page: skipped
@@ -277,20 +281,13 @@ class Engine:
         return cache
 
     def _prefill(self, batch: list[Question], prefix_kv: KV | None) -> None:
-        length = _padded_pages(batch[0]) * self.layout.page_size
+        length = padded_pages(batch[0].pages) * self.layout.page_size
         tokens = np.zeros((QUESTIONS, length), np.int32)
         for row, question in zip(tokens, batch, strict=False):
             row[: len(question.tokens)] = question.tokens
-        kv = decode.prefill_questions(
-            self._params,
-            tokens,
-            prefix_kv,
-            config=self._config,
-            page_size=self.layout.page_size,
-            mesh=self._mesh,
-        )
+        kv = decode.prefill_questions(self._params, tokens, prefix_kv, config=self._config, mesh=self._mesh)
         for index, question in enumerate(batch):
-            question.source = kv, index * _padded_pages(question)
+            question.source = kv, index * padded_pages(question.pages)
 
 
 class _Rows:
@@ -399,9 +396,9 @@ class _Rows:
             usage.full_capacity, usage.full_drawn = usage.full_capacity + capacity, usage.full_drawn + drawn
 
 
-def _padded_pages(question: Question) -> int:
-    """Pages that its prefill has: a power of two, so that few shapes are compiled."""
-    return 1 << (question.pages - 1).bit_length() if question.pages else 0
+def padded_pages(pages: int) -> int:
+    """Pages that the prefill of a question of `pages` has: a power of two, so that few shapes are compiled."""
+    return 1 << (pages - 1).bit_length() if pages else 0
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -59,8 +59,12 @@ class Layout(NamedTuple):
 
     @property
     def pages(self) -> int:
-        """P, of a shard: enough for every row at its longest, in whole blocks of `attention.PAGES_PER_BLOCK`."""
-        return -(-(self.rows * self.own_pages + self.question_budget) // 16) * 16
+        """P, of a shard: enough for every row at its longest, in whole blocks of `attention.PAGES_PER_BLOCK`, or of
+        `MOST_PAGES_PER_BLOCK` where that adds less than an eighth.
+        """
+        needed = self.rows * self.own_pages + self.question_budget
+        block = 64 if needed >= 512 else 16
+        return -(-needed // block) * block
 
 
 def layout(slots: int, shards: int, question: int, max_new_tokens: int, shared: bool) -> Layout:
