@@ -307,6 +307,7 @@ def _override(config, argv: list[str]) -> list[str]:
     from cosample_jax.config import flatten
 
     fields = flatten(config.to_dict())
+    argv = ['--config.sampling.slots=0' if arg == '--config.sampling.slots=auto' else arg for arg in argv]
     for arg in argv:
         flag_name = arg.lstrip('-').partition('=')[0]
         if not arg.startswith('-') or not flag_name.removeprefix('no').startswith('config.'):

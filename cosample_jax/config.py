@@ -36,7 +36,6 @@ _AT_LEAST_ONE = (
     'pretrain.batch_tokens',
     'pretrain.row_length',
     'sampling.max_new_tokens',
-    'sampling.slots',
     'budget.strong.low',
     'budget.strong.high',
     'finetune.batch_size',
@@ -96,7 +95,8 @@ def base() -> ConfigDict:
     sampling.top_k = 3  # only from so many of the most likely tokens; 0 = from all
     sampling.top_p = 1.0  # and, of these, from the most likely that together have this probability
     sampling.max_new_tokens = 128
-    sampling.slots = 128  # rows of every decode call; part of what makes a run repeatable
+    # Rows of every decode call, part of what makes a run repeatable; 0 (on the command line: auto) = as many as fit.
+    sampling.slots = 128
 
     budget = config.budget = ConfigDict()
     budget.params = 'exact'  # what P in 2P counts: 'exact' (27.2/9.24) or 'nominal' (27/9, as the paper)
@@ -302,7 +302,7 @@ def _validate(config: ConfigDict) -> None:
     for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
         _require(get(config, name) >= 1, config, name, 'at least 1')
     _require(0 < config.sampling.top_p <= 1, config, 'sampling.top_p', 'above 0 and at most 1')
-    for name in ('seed', 'sampling.top_k', 'task.num_functional', 'pretrain.warmup_steps'):
+    for name in ('seed', 'sampling.slots', 'sampling.top_k', 'task.num_functional', 'pretrain.warmup_steps'):
         _require(get(config, name) >= 0, config, name, 'at least 0')
     for name in ('sampling.temperature', *(f'pretrain.learning_rate.{name}' for name in MODELS)):
         _require(get(config, name) > 0, config, name, 'above 0')

@@ -10,9 +10,10 @@ vocabulary. Sizes of activations are those of ONE device.
 """
 
 import bisect
+import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,8 @@ from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.sampling import engine, schedule
+from cosample_jax.sampling.engine import SamplingSettings
+from cosample_jax.sampling.schedule import Request
 from cosample_jax.training import loss as loss_lib
 
 GIB = 2**30
@@ -181,6 +184,31 @@ def auto_slots(config: GemmaConfig, sizes: Sizes, shape: Sampling, there: int, d
             f'mesh, and there are {there / GIB:.1f}: split it over more devices (mesh.tensor, mesh.fsdp)'
         )
     return fitting * ways
+
+
+def most_rows(accelerated: bool) -> int:
+    """Beyond which a step is bound by arithmetic, and more rows gain nothing, on a chip or a CPU."""
+    return 1024 if accelerated else 128
+
+
+def with_slots(
+    settings: SamplingSettings, config: GemmaConfig, mesh_sizes, requests: Sequence[Request]
+) -> SamplingSettings:
+    """The settings with as many rows as fit, up to `most_rows` and the number of requests, where they have 0.
+
+    Follows from the whole run's requests and the device, so an interrupted run goes on with the same rows. UserError
+    when not even the fewest fit.
+    """
+    if settings.slots or not requests:
+        return settings
+    prompts = {request.problem_id: request.prompt for request in requests}
+    prefix = len(engine.common_prefix(list(prompts.values())))
+    sizes = Sizes(*(getattr(mesh_sizes, axis) for axis in sharding.MESH_AXES))
+    question = max(map(len, prompts.values())) - prefix - 1
+    shape = Sampling(0, prefix, question, settings.max_new_tokens, shared=len(requests) > len(prompts))
+    most = min(most_rows(jax.default_backend() != 'cpu'), len(requests))
+    rows = auto_slots(config, sizes, shape, this_device(sizes)[1], model.compute_dtype(), most)
+    return dataclasses.replace(settings, slots=rows)
 
 
 def this_device(sizes) -> tuple[str, int]:

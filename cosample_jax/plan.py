@@ -135,9 +135,8 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
     accelerated = slice_ is not None
     rows = []
     for stage, name in stages:
-        needed = _needed(config, tokens, stage, name, accelerated)
+        shape, needed = _needed(config, tokens, stage, name, accelerated, there)
         row = {'model': name, 'variant': config.models[name].variant, 'stage': stage, **needed._asdict()}
-        shape = sampling_shape(config, tokens, name) if stage == 'sampling' else training_shape(config, tokens)
         row |= {'total': needed.total, 'shape': shape._asdict()}
         if needed.total > there:
             more_devices = accelerated or jax.default_backend() != 'cpu'  # those of a CPU share its memory
@@ -159,13 +158,19 @@ def require_fit(prediction: dict) -> None:
         )
 
 
-def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: bool) -> memory.Memory:
+def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: bool, there: int):
+    """(shape, memory.Memory) of a stage; as many rows as fit in `there` bytes where `sampling.slots` is 0."""
     dtype = jax.numpy.bfloat16 if accelerated else gemma_model.compute_dtype()
     sizes = memory.Sizes(*(config.mesh[axis] for axis in sharding.MESH_AXES))
-    shape = variant(config.models[name].variant)
-    if stage == 'sampling':
-        return memory.sampling(shape, sizes, sampling_shape(config, tokens, name), dtype)
-    return memory.fine_tuning(shape, sizes, training_shape(config, tokens), dtype)
+    model = variant(config.models[name].variant)
+    if stage != 'sampling':
+        shape = training_shape(config, tokens)
+        return shape, memory.fine_tuning(model, sizes, shape, dtype)
+    shape = sampling_shape(config, tokens, name)
+    if not shape.slots:
+        most = memory.most_rows(accelerated)
+        shape = shape._replace(slots=memory.auto_slots(model, sizes, shape, there, dtype, most))
+    return shape, memory.sampling(model, sizes, shape, dtype)
 
 
 def _smallest_fix(
@@ -180,7 +185,7 @@ def _smallest_fix(
             continue
         other = ConfigDict(config.to_dict())
         other.update_from_flattened_dict(changes)
-        if _needed(other, tokens, stage, name, accelerated).total <= there:
+        if _needed(other, tokens, stage, name, accelerated, there)[1].total <= there:
             flags = ' '.join(f'--config.{field}={value}' for field, value in changes.items())
             return flags if devices <= have else f'{devices} such devices with {flags}'
     return ''

@@ -1,6 +1,6 @@
 """Accuracy of a model on a set of problems: generated zero-shot and greedily, graded as everything else is."""
 
-from cosample_jax import sharding, tasks
+from cosample_jax import memory, sharding, tasks
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading import equivalence
@@ -16,13 +16,14 @@ class Validation:
         self._golds = {problem.id: problem.answer for problem in problems}
         self._markers = tasks.get(config.task.name).MARKERS
         self._tokenizer = tokenizer
-        self._mesh = sharding.run_mesh(config)
+        self._mesh, self._sizes = sharding.run_mesh(config), config.mesh
         self._requests = asking.requests(tokenizer, problems, shots=(), count=lambda _: 1)
         self._settings = asking.settings(config, tokenizer, 'validation', greedy=True)
 
     def accuracy(self, params, variant: GemmaConfig) -> float:
         """Share of the problems whose greedy solution has the right final answer."""
-        engine = Engine(params, variant, self._settings, self._requests, self._mesh)
+        settings = memory.with_slots(self._settings, variant, self._sizes, self._requests)
+        engine = Engine(params, variant, settings, self._requests, self._mesh)
         pairs = {
             done.problem_id: (self._golds[done.problem_id], asking.text(self._tokenizer, done))
             for done in engine.sample(self._requests)

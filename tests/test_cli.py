@@ -227,3 +227,8 @@ def test_gs_paths_without_their_package_are_one_line(monkeypatch, capsys):
     monkeypatch.setattr('cosample_jax.workdir.Workdir.path', refuse)
     assert cli.main(['status', '--workdir=gs://nobody/run']) == 2
     assert "pip install -e '.[gcs]'" in capsys.readouterr().err
+
+
+def test_slots_may_be_left_to_the_device():
+    args = cli.parse_flags('run', ['--config=configs/arithmetic.py:size=smoke', '--config.sampling.slots=auto'])
+    assert args.config.sampling.slots == 0

@@ -27,9 +27,9 @@ MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
-    'stages': ROOMS | MIDDLE | {'validation'},
+    'stages': ROOMS | MIDDLE | {'validation', 'memory'},
     'commands': ROOMS | MIDDLE | {'stages', 'memory', 'aot'},
-    'validation': {'sampling', 'grading'} | MIDDLE,  # the one place outside a stage where the two meet
+    'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # the one place outside a stage where the two meet
     **dict.fromkeys(ROOMS, MIDDLE),
     'report': MIDDLE | {'analysis'},
     'plan': MIDDLE | {'memory'},

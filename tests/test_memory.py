@@ -1,5 +1,7 @@
 """Memory per device: what is kept equals the programs' own arrays, and slices are what data sheets say."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from cosample_jax import aot, memory
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import variant
+from cosample_jax.sampling.engine import SamplingSettings
+from cosample_jax.sampling.schedule import Request
 from cosample_jax.sharding import make_mesh
 
 SHAPE = memory.Sampling(slots=16, prefix=24, question=16, new_tokens=32)
@@ -164,3 +168,18 @@ def test_the_mesh_must_be_the_slice():
     memory.check_mesh(memory.parse_slice('v5e:2x4'), memory.Sizes(2, 2, 2))
     assert len(jax.devices()) == 8  # the mesh of a slice is not limited by them
     memory.check_mesh(memory.parse_slice('v5e:4x4'), memory.Sizes(fsdp=16))
+
+
+def test_left_open_the_rows_are_as_many_as_fit():
+    requests = [Request(f'p{i}', k, [2, 5, 6, 10 + i]) for i in range(40) for k in range(5)]
+    settings = SamplingSettings(
+        seed=0, purpose='train', temperature=0.7, top_k=3, max_new_tokens=32, slots=0, stop_ids=()
+    )
+    config = variant('tiny_weak')
+    assert memory.with_slots(settings, config, memory.Sizes(), requests).slots == 128  # what a CPU gains from
+    assert memory.with_slots(settings, config, memory.Sizes(), requests[:30]).slots == 30
+    assert memory.with_slots(settings, config, memory.Sizes(data=8), requests[:30]).slots == 24
+    chosen = dataclasses.replace(settings, slots=7)
+    assert memory.with_slots(chosen, config, memory.Sizes(), requests) is chosen
+    with pytest.raises(UserError, match='sampling of gemma2_27b needs .* for 1 rows, the fewest'):
+        memory.with_slots(settings, variant('gemma2_27b'), memory.Sizes(), requests)

@@ -6,7 +6,7 @@
 Base models are asked few-shot, fine-tuned cells zero-shot. One solution is greedy, several are sampled as in the run.
 """
 
-from cosample_jax import cells, checkpoint, tasks
+from cosample_jax import cells, checkpoint, memory, tasks
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -30,6 +30,7 @@ def main(args) -> None:
     tokenizer = Tokenizer(workdir.tokenizer_path)
     requests = asking.requests(tokenizer, [problem], shots, lambda _: count)
     settings = asking.settings(config, tokenizer, 'generate', greedy=count == 1)
+    settings = memory.with_slots(settings, variant, memory.Sizes(), requests)
     print(prompts.zero_shot(problem.question))
     finished = Engine(params, variant, settings, requests).sample(requests)
     for done in sorted(finished, key=lambda f: f.sample_index):

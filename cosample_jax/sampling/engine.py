@@ -251,6 +251,7 @@ class Engine:
         prefix, layout = len(self._prefix), self.layout
         own = list(request.prompt[prefix:])
         fits = 0 < len(own) <= layout.question_pages * layout.page_size + 1
+        fits = fits and (request.max_new_tokens or 1) <= self._settings.max_new_tokens
         if list(request.prompt[:prefix]) != self._prefix or not fits:
             raise ValueError(f'{request.problem_id}: not one of the requests this engine was built for')
         return own

@@ -7,7 +7,7 @@ pass@1 is greedy. maj@k for every k comes from the same `maj_samples` samples at
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cosample_jax import cells, checkpoint, progress, sharding, tasks
+from cosample_jax import cells, checkpoint, memory, progress, sharding, tasks
 from cosample_jax.analysis import votes
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -120,6 +120,7 @@ class _Evaluation:
         """Fills the pool of this model for `purpose` and returns its generated tokens."""
         requests = asking.requests(self.tokenizer, problems, self.shots, lambda _: count)
         settings = asking.settings(self.config, self.tokenizer, purpose.split('-')[0], greedy)
+        settings = memory.with_slots(settings, self.variant, self.config.mesh, requests)
         engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
         store = self.workdir.pool(purpose, self.cell)
         fill_pool(store, engine, requests, tokenizer=self.tokenizer, model=self.cell)

@@ -5,7 +5,7 @@ The low budget is a prefix of the same pool, so it costs nothing more.
 
 import functools
 
-from cosample_jax import cells, checkpoint, progress, sharding
+from cosample_jax import cells, checkpoint, memory, progress, sharding
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ def run(config, workdir) -> dict:
             shots,
             count=functools.partial(cells.sample_count, config, source, 'high'),
         )
-        settings = asking.settings(config, tokenizer, 'train')
+        settings = memory.with_slots(asking.settings(config, tokenizer, 'train'), variant, config.mesh, requests)
         engine = Engine(
             checkpoint.load_weights(workdir.model_dir(source), variant, model.compute_dtype(), mesh),
             variant,

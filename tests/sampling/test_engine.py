@@ -396,6 +396,8 @@ def test_a_request_the_engine_was_not_built_for():
     for prompt in ([7] * 14, prompts()['p0'][:5], [*prompts()['p0'], *[8] * 20]):
         with pytest.raises(ValueError, match='stranger'):
             list(engine.sample([Request('stranger', 0, prompt)]))
+    with pytest.raises(ValueError, match='p0'):
+        list(engine.sample([Request('p0', 0, prompts()['p0'], max_new_tokens=13)]))
 
 
 def test_no_requests():
