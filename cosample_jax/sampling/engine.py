@@ -231,6 +231,8 @@ class Engine:
         """The problems by the length that their questions are padded to, as many together as one prefill takes."""
         by_problem: dict[str, list[Request]] = defaultdict(list)
         for request in requests:
+            if (request.max_new_tokens or 1) > self._settings.max_new_tokens:
+                raise ValueError(f'{request.problem_id}: a limit above that of the settings this engine was built for')
             by_problem[request.problem_id].append(request)
         questions = [
             Question(self._own_tokens(group[0])[:-1], group, self.layout.page_size) for group in by_problem.values()
@@ -251,7 +253,6 @@ class Engine:
         prefix, layout = len(self._prefix), self.layout
         own = list(request.prompt[prefix:])
         fits = 0 < len(own) <= layout.question_pages * layout.page_size + 1
-        fits = fits and (request.max_new_tokens or 1) <= self._settings.max_new_tokens
         if list(request.prompt[:prefix]) != self._prefix or not fits:
             raise ValueError(f'{request.problem_id}: not one of the requests this engine was built for')
         return own
