@@ -247,7 +247,8 @@ def _item_bytes(dtype: str) -> int:
 
 
 def faults(hlo: str, config: GemmaConfig, mesh: Mesh, shape: Sampling | Training, dtype=jnp.bfloat16) -> list[str]:
-    """What a program of this shape moves whole and must not, one line each: caches, stacked matrices, logits.
+    """What a program of this shape moves whole and must not, one line each: caches, stacked matrices, logits. Nor may
+    decode cut a layer out of the cache, which copies what nobody reads.
 
     A training step is let off copies of the matrices: it casts each to `dtype` once, and lays some out anew as it does.
     """
@@ -262,7 +263,11 @@ def faults(hlo: str, config: GemmaConfig, mesh: Mesh, shape: Sampling | Training
         return whole_moves(hlo, whole, mesh) + whole_moves(hlo, matrices, mesh, ('all-gather',))
     logits = _array((shape.slots, config.vocab_size), ('logit_rows', 'vocab'), mesh, jnp.float32)
     cache = jax.tree.leaves(abstract_cache(config, mesh, shape, dtype))[0]
-    return whole_moves(hlo, matrices | {'the KV cache': cache, 'the logits of all rows': logits}, mesh)
+    found = whole_moves(hlo, matrices | {'the KV cache': cache, 'the logits of all rows': logits}, mesh)
+    if not decode.is_unrolled(config):
+        layer = _array(cache.shape[1:], model.CACHE_AXES[1:], mesh, dtype)
+        found += whole_moves(hlo, {'a layer of the KV cache': layer}, mesh, ('copy', 'dynamic-slice'))
+    return found
 
 
 def _array(shape, axes, mesh: Mesh, dtype) -> jax.ShapeDtypeStruct:

@@ -221,7 +221,7 @@ def attend_paged(
     readers = pages.readers.shape[-1]
     rows = q.shape[0] // shards
     groups = q.shape[1] // num_kv_heads
-    q = q.reshape(shards, rows, num_kv_heads, groups, head_dim)
+    q = q.reshape(shards, rows, -1, head_dim)
     block_pages = math.gcd(num_pages, PAGES_PER_BLOCK if layer is None else MOST_PAGES_PER_BLOCK)
 
     def block(index, partials):
@@ -237,7 +237,8 @@ def attend_paged(
             return jax.lax.dynamic_slice(x, (layer, 0, index * block_pages, 0, 0, 0), size)[0]
 
         asked = jax.vmap(lambda q, rows: q.at[rows].get(mode='clip'))(q, of(pages.readers))
-        asked = asked.swapaxes(2, 3).reshape(shards, block_pages, num_kv_heads, readers * groups, head_dim)
+        asked = asked.reshape(*asked.shape[:3], num_kv_heads, groups, head_dim).swapaxes(2, 3)
+        asked = asked.reshape(shards, block_pages, num_kv_heads, readers * groups, head_dim)
         seen = jnp.repeat(of(distance) < window, groups, axis=2)[:, :, None]
         found = _partial(asked, *map(of_layer, cache), seen, softcap)
         start = index * block_pages
@@ -262,7 +263,8 @@ def attend_paged(
     top = parts.top.max(2)
     if prefix is not None:
         seen = jnp.repeat(prefix.distance[:, 0] < window, groups, axis=0)[None]
-        q_all = q.transpose(2, 0, 1, 3, 4).reshape(num_kv_heads, -1, head_dim)
+        q_all = q.reshape(shards * rows, num_kv_heads, groups, head_dim).swapaxes(0, 1)
+        q_all = q_all.reshape(num_kv_heads, -1, head_dim)
 
         def by_row(x):  # [K, D * R * G, ...] to [D, R, N, ...]
             x = x.reshape(num_kv_heads, shards, rows, groups, *x.shape[2:])
