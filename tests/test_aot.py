@@ -185,16 +185,16 @@ def explained(name, sizes, shape, program, op, found):
     widths = {'the stream': embed, 'heads': heads * head_dim, 'the feed-forward': ffw}
     if fsdp > 1:
         widths['the stream, split'] = embed // fsdp
+    matrices = {'q or out': heads * head_dim * embed, 'k or v': kv_heads * head_dim * embed, 'ffw': ffw * embed}
+    for what, size in matrices.items():
+        if fsdp > 1 and op == 'all-gather' and elements == size:
+            return f"one layer's weights, which fsdp splits: {what}"
     for what, width in widths.items():
         if elements in [count * width for count in tokens] and op != 'collective-permute':
             if tensor > 1 and op == 'all-reduce':
                 return f'sums over heads, the feed-forward or the vocabulary, split by tensor: {what}'
             if fsdp > 1:
                 return f'rows brought to weights split by fsdp, and back: {what}'
-    matrices = {'q or out': heads * head_dim * embed, 'k or v': kv_heads * head_dim * embed, 'ffw': ffw * embed}
-    for what, size in matrices.items():
-        if fsdp > 1 and op == 'all-gather' and elements == size:
-            return f"one layer's weights, which fsdp splits: {what}"
     if program == 'questions' and op == 'all-gather' and fsdp > 1:
         if elements == config.num_layers * 16 * kv_heads * shape.question * head_dim:
             return 'the finished keys or values of 16 questions, which any shard of rows may copy'

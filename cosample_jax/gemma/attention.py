@@ -250,7 +250,7 @@ def attend_paged(
         return jax.tree.map(stored, partials, found)
 
     # A reader's heads lie together, whole rows of a TPU's tiles that are fetched as they are. What nobody's pages have
-    # here is never fetched, so nothing is cleared: that took a TPU longer than reading a layer's weights.
+    # here is never fetched, so nothing is cleared: by the TPU compiler's estimate that took half a feed-forward's time.
     shape = (shards, num_pages, readers, num_kv_heads * groups)
     unset = Partial(*(jax.lax.empty(s, jnp.float32) for s in ((*shape, head_dim), shape, shape)))
     partials = jax.lax.fori_loop(0, -(-pages.used // block_pages), block, unset)
