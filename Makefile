@@ -2,6 +2,7 @@
 # make install     the environment alone
 # make test        the test suite;  make check-all: the long checks too;  make lint
 # make check-gemma the comparison with the official gemma package alone (Python 3.12 or later, 4 GB)
+# make bench-sampler  the sampler beside the official one, Tunix and transformers (Python 3.12 or later, 9 GB)
 # Another Python:  make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := runs/arithmetic
 
-.PHONY: demo install test check-all check-gemma lint tpu-compile
+.PHONY: demo install test check-all check-gemma bench-sampler lint tpu-compile
 
 demo: install
 	$(BIN)/cosample run --config=configs/arithmetic.py:size=demo --workdir=$(DEMO)
@@ -23,6 +24,7 @@ test: $(VENV)/.installed-dev
 # The second line: what needs the TPU compiler, which the other tests run without (see tpu-compile).
 check-all: $(VENV)/.installed-parity $(VENV)/libtpu
 	$(BIN)/python -m pytest
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.peers.check transformers
 	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m slow tests/test_aot.py
 	$(MAKE) check-gemma
 
@@ -34,8 +36,14 @@ ifeq ($(GEMMA_PYTHON),)
 else
 	$(MAKE) $(VENV)-gemma/.installed
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m pytest -m slow tests/gemma/test_gemma_package_parity.py
+	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check gemma
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python benchmarks/forward.py
 endif
+
+# The sampler beside its peers (half an hour; leave the machine alone), then its parts.
+bench-sampler: $(VENV)-gemma/.installed-peers
+	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check
+	for what in peers ablation sweeps profile; do JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.sampler $$what || exit 1; done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -67,6 +75,12 @@ $(VENV)-gemma/.installed: pyproject.toml
 	$(GEMMA_PYTHON) -m venv $(VENV)-gemma
 	$(VENV)-gemma/bin/python -m pip --disable-pip-version-check --quiet install uv
 	$(VENV)-gemma/bin/uv pip install --quiet --python $(VENV)-gemma/bin/python --editable '.[dev,gemma]'
+	@touch $@
+
+# Tunix alone: all that it asks for would take other packages back to earlier versions.
+$(VENV)-gemma/.installed-peers: $(VENV)-gemma/.installed
+	$(VENV)-gemma/bin/uv pip install --quiet --python $(VENV)-gemma/bin/python torch transformers perfetto
+	$(VENV)-gemma/bin/uv pip install --quiet --python $(VENV)-gemma/bin/python --no-deps google-tunix qwix google-metrax
 	@touch $@
 
 $(VENV)/libtpu: $(VENV)/.installed

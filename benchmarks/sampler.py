@@ -13,7 +13,7 @@ or drawn evenly from 16 to 256).
 Every sampler has a process of its own (their libraries do not stand one another) and they take turns, so that a slow
 minute of the machine slows all. A peer draws one static batch, of the size that was best for it, until its longest
 sample is complete; only the tokens asked for count. Ours draws the whole queue with continuous batching, tail included.
-Peers need the extras `gemma` and `parity` and the package google-tunix; what is not installed is skipped, by name.
+`make bench-sampler` installs the peers and does all of this; what is not installed is skipped, by name.
 """
 
 import argparse
@@ -170,7 +170,7 @@ def rate(result: dict) -> float:
 
 
 def compare_peers(out: Path, runs: int) -> None:
-    """Fixed and varied lengths at k = 16, and varied at k = 30."""
+    """Fixed and varied lengths. A static batch is the same work whatever k is: k = 30 is another run of ours alone."""
     samplers = {name: Sampler(name) for name in (OURS, *PEERS)}
     for name, sampler in list(samplers.items()):
         if sampler.skipped:
@@ -178,38 +178,35 @@ def compare_peers(out: Path, runs: int) -> None:
             del samplers[name]
     best, sweep = {}, []
     for name, sampler in samplers.items():
-        for batch in (64, 128) if name == OURS else (8, 16, 32, 64):
+        for batch in (64, 128) if name == OURS else (8, 16, 32):
             results = [sampler.run(FIXED, batch) for _ in range(2)]  # the first compiles
             sweep.append({'sampler': name, 'batch': batch, 'tokens/s': rate(results[1])})
             if rate(results[1]) > best.get(name, (0, 0))[0]:
                 best[name] = rate(results[1]), batch
-            print(f'{name}, batch {batch}: {rate(results[1]):,.0f} tokens/s', flush=True)
+            print(_line(sweep[-1]), flush=True)
     write(out / 'batches.csv', sweep)
+    varied = dataclasses.replace(VARIED, problems=16)
     rows = []
-    deep = {'problems': 16}  # a queue four times as deep as the rows
-    works = {
-        'fixed 128, k = 16': FIXED,
-        '16 to 256, k = 16': dataclasses.replace(VARIED, **deep),
-        '16 to 256, k = 30': dataclasses.replace(VARIED, samples=30, **deep),
-    }
-    for title, work in works.items():
-        times = {name: [] for name in samplers}
+    for title, works in {
+        'fixed 128': {'k = 16': FIXED},
+        '16 to 256': {'k = 16': varied, 'k = 30': dataclasses.replace(varied, samples=30)},
+    }.items():
+        turns = [(name, k, work) for name in samplers for k, work in works.items() if name == OURS or k == 'k = 16']
+        results = {(name, k): [] for name, k, _ in turns}
         for run in range(runs + 1):
-            for name, sampler in samplers.items():
-                result = sampler.run(work, best[name][1])
-                if run:  # the first compiles
-                    times[name].append(result)
-        for name, results in times.items():
-            rows.append(
-                {
-                    'work': title,
-                    'sampler': name,
-                    'batch': best[name][1],
-                    'tokens/s': statistics.median(map(rate, results)),
-                    'times slower': statistics.median(map(rate, times[OURS])) / statistics.median(map(rate, results)),
-                    'peak GiB': results[-1]['peak_gib'],
-                }
-            )
+            for name, k, work in turns:
+                if run or work != FIXED:  # what was not compiled yet is in the first
+                    result = samplers[name].run(work, best[name][1])
+                    if run:
+                        results[name, k].append(result)
+        for (name, k), each in results.items():
+            median = statistics.median(map(rate, each))
+            row = {'work': title, 'sampler': f'{name}, {k}' if name == OURS else name, 'batch': best[name][1]}
+            row['tokens/s'] = median
+            for other in works:
+                row[f'ours at {other} is faster by'] = statistics.median(map(rate, results[OURS, other])) / median
+            row['peak GiB'] = each[-1]['peak_gib']
+            rows.append(row | {'rows busy': each[-1].get('busy', '')})
             print(_line(rows[-1]), flush=True)
     write(out / 'peers.csv', rows)
     for sampler in samplers.values():
@@ -260,13 +257,14 @@ ABLATED = (
 def ablation(out: Path, runs: int) -> None:
     """Interleaved: every part in turn, `runs` times over."""
     rows = []
-    for title, work in {'fixed 128': FIXED, '16 to 256': dataclasses.replace(VARIED, problems=16)}.items():
+    for title, work in {'fixed 128': FIXED, '16 to 256': VARIED}.items():
         rates = {part: [] for part in ABLATED}
-        for _ in range(runs):
+        for run in range(runs + 1):
             for part in ABLATED:
                 with without(part):
-                    run_ours(work, 64)  # compiles; a compiled program is kept for the next turn
-                    rates[part].append(rate(run_ours(work, 64)))
+                    found = rate(run_ours(work, 64))
+                if run:  # the first compiles
+                    rates[part].append(found)
         whole = statistics.median(rates[''])
         for part, each in rates.items():
             median = statistics.median(each)

@@ -87,7 +87,7 @@ class Question:
         tokens: Its prompt between the shared prefix and the last token, which is the first that decode feeds.
         waiting: Requests not yet given a row.
         pages: How many its tokens fill.
-        source: Set by the engine: the pages of a prefill (an array pair) and the index of its first one there.
+        source: Set by the engine: keys and values of a prefill, and which of its pages is this question's first.
     """
 
     def __init__(self, tokens: Sequence[int], requests: Sequence[Request], page_size: int):

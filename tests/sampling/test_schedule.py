@@ -109,3 +109,13 @@ def test_pages_in_use_lie_together():
                 plan.release(row)
     in_use = (pages.readers < 32).any(-1).sum()
     assert np.mean(used[10:]) < 1.35 * in_use < 0.85 * layout.pages
+
+
+@pytest.mark.parametrize('slots', [1, 7, 64, 128, 1000])
+def test_pools_are_whole_blocks_of_what_the_device_reads_at_once(slots):
+    from cosample_jax.gemma import attention
+
+    pages = schedule.layout(slots, 1, question=300, max_new_tokens=512, shared=True).pages
+    assert pages % attention.PAGES_PER_BLOCK == 0
+    assert pages < 512 or pages % attention.MOST_PAGES_PER_BLOCK == 0
+    assert schedule.layout(slots, 1, question=300, max_new_tokens=512, shared=False).pages > pages or slots == 1
