@@ -279,7 +279,7 @@ def sweeps(out: Path, runs: int) -> None:
         'samples a problem, k': ((k, Work(problems=max(4, 128 // k), samples=k), 64) for k in (1, 2, 4, 8, 16, 32, 64)),
         'shared prefix, tokens': ((p, Work(prefix=p), 64) for p in (1, 256, 512, 1024, 2048)),
         'rows side by side': ((r, Work(problems=16), r) for r in (8, 16, 32, 64, 128, 256)),
-        'lengths 128 ± …, tokens': ((s, Work(low=128 - s, high=128 + s), 64) for s in (0, 40, 80, 120)),
+        'lengths 128 ± …, tokens': ((s, Work(problems=24, low=128 - s, high=128 + s), 64) for s in (0, 40, 80, 120)),
     }
     rows = []
     for axis, points in axes.items():
