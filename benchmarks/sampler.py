@@ -308,10 +308,11 @@ def draw(out: Path, rows: list[dict]) -> None:
         if axis.startswith(('samples', 'rows')):
             panel.set_xscale('log', base=2)
             panel.set_xticks([x for x, _ in points], [str(x) for x, _ in points])
-        panel.set(xlabel=axis, ylim=(0, None))
+        panel.set_xlabel(axis)
         panel.grid(alpha=0.3)
         panel.spines[['top', 'right']].set_visible(False)
     panels[0].set_ylabel('ms a sample of 128 tokens')
+    panels[0].set_ylim(0, 1.05 * max(row['ms a sample'] for row in rows))  # of all: they share it
     for ending in ('svg', 'png'):
         figure.savefig(out / f'sweeps.{ending}', dpi=130)
 
