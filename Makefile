@@ -37,7 +37,7 @@ else
 	$(MAKE) $(VENV)-gemma/.installed
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m pytest -m slow tests/gemma/test_gemma_package_parity.py
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check gemma
-	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python benchmarks/forward.py
+	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.forward
 endif
 
 # The sampler beside its peers (half an hour; leave the machine alone), then its parts.

@@ -1,8 +1,8 @@
 """The forward pass: ours beside the official `gemma` package, on the same weights, interleaved in one process.
 
-    python benchmarks/forward.py                                   # tiny_strong and gemma3_270m, float32
-    python benchmarks/forward.py --variant=gemma2_2b --dtype=bfloat16 --rows=8 --length=1024
-    python benchmarks/forward.py --lower                           # only: how long lowering gemma3_27b takes
+    python -m benchmarks.forward                                   # tiny_strong and gemma3_270m, float32
+    python -m benchmarks.forward --variant=gemma2_2b --dtype=bfloat16 --rows=8 --length=1024
+    python -m benchmarks.forward --lower                           # only: how long lowering gemma3_27b takes
 
 Prints the median time of a call of each, their ratio, and our matrix FLOP/s as a share of what one large matrix product
 of the same dtype reaches on this device. Without the package (extra `gemma`, Python 3.12) ours is measured alone.
@@ -11,6 +11,7 @@ Weights are random: time does not depend on them.
 
 import argparse
 import functools
+import importlib.util
 import statistics
 import time
 
@@ -18,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cosample_jax.gemma import model, orbax, weights
+from benchmarks.peers.official import official_model, official_params
+from cosample_jax.gemma import model, weights
 from cosample_jax.gemma.config import GemmaConfig, variant
 
 RUNS = 15
@@ -44,46 +46,11 @@ def ours(config: GemmaConfig, params):
 
 def official(config: GemmaConfig, params, dtype):
     """The same of the official package; None where it is not installed or has no such family."""
-    try:
-        from gemma.gm.nn import _config, _gemma, _modules, _transformer
-    except ImportError:
+    if importlib.util.find_spec('gemma') is None or config.family == 'gemma1':
         return None
-    if config.family == 'gemma1':
-        return None
-    real = {'gemma2': _gemma.Gemma2_9B, 'gemma3': _gemma.Gemma3_1B}[config.family]
-    local = (_modules.AttentionType.GLOBAL, _modules.AttentionType.LOCAL_SLIDING)
-    shape = _config.TransformerConfig(
-        num_embed=config.vocab_size,
-        embed_dim=config.embed_dim,
-        hidden_dim=config.ffw_dim,
-        num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        final_logit_softcap=config.final_softcap,
-        attn_logits_soft_cap=config.attn_softcap,
-        use_post_attn_norm=config.post_norms,
-        use_post_ffw_norm=config.post_norms,
-        use_qk_norm=config.qk_norm,
-        attention_types=tuple(local[window > 0] for window in config.windows),
-        sliding_window_size=max(config.windows),
-        transpose_gating_einsum=real.__dataclass_fields__['config'].default.transpose_gating_einsum,
-        local_base_frequency=int(min(config.rope_base)),
-        global_base_frequency=int(max(config.rope_base)),
-        global_scale_factor=max(config.rope_scale),
-    )
-
-    class Model(_transformer.Transformer):
-        pass
-
-    made = Model(config=shape, dtype=dtype, tokens='tokens')
-    nested = orbax.official_params(jax.device_get(params), config)
-    table = nested['embedder']['input_embedding']
-    nested['embedder']['input_embedding'] = table[: config.vocab_size]  # as many logits as ours
-    if config.name == 'gemma2_2b':  # whose checkpoints have the gates the other way round
-        for name in [name for name in nested if name.startswith('layer_')]:
-            nested[name]['mlp']['gating_einsum'] = nested[name]['mlp']['gating_einsum'].swapaxes(1, 2)
+    made = official_model(config, dtype)
     run = jax.jit(lambda params, tokens: made.apply({'params': params}, tokens).logits)
-    return functools.partial(run, jax.tree.map(jnp.asarray, nested))
+    return functools.partial(run, official_params(config, params))
 
 
 def seconds(call) -> float:

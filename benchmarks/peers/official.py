@@ -44,7 +44,7 @@ class Ids:
         return ''
 
 
-def _model(config: GemmaConfig, dtype):
+def official_model(config: GemmaConfig, dtype):
     """The same shape in its own words."""
     from gemma.gm.nn import _config, _gemma, _modules, _transformer
 
@@ -85,7 +85,7 @@ def _model(config: GemmaConfig, dtype):
     return Model(config=shape, dtype=dtype, tokens='tokens')
 
 
-def _params(config: GemmaConfig, params):
+def official_params(config: GemmaConfig, params):
     """Its tree, with as many rows of vocabulary and with the gates in the order of the model above."""
     import jax
     import jax.numpy as jnp
@@ -103,8 +103,8 @@ def make(config: GemmaConfig, params):
     import jax
     from gemma import gm
 
-    model = _model(config, jax.tree.leaves(params)[0].dtype)
-    weights = _params(config, params)
+    model = official_model(config, jax.tree.leaves(params)[0].dtype)
+    weights = official_params(config, params)
     tokenizer = Ids()
 
     @functools.cache
