@@ -12,6 +12,9 @@ Sampling as in the paper: 8 shots, temperature 0.7, top-k 3, 1 or 10 samples a p
 nominal sizes, 3 or 30 from the weak one. Fine-tuning: 600 or 6,000 steps of 32 examples, ten checkpoints, learning rate
 from {1e-7, 5e-7, 1e-6} by validation accuracy. The paper gives its student the same number of examples in batches of 8.
 
+TPU slices, as the TPU compiler has them: the 27B samples on v5e:2x4 with tensor=8; it is fine-tuned on v5e:4x8 with
+fsdp=32 or on v5p:2x2x2 with fsdp=8, which take the whole run.
+
 Cost: `cosample plan` prints it for the devices at hand. Result: not run yet, it needs accelerators.
 """
 
