@@ -75,6 +75,7 @@ def pool_hash(root: Path) -> str:
     return hashlib.sha256(repr(Store(root / 'pools' / 'train' / 'weak', Sample).read()).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_sigterm_commits_what_is_finished_and_the_same_command_goes_on(tmp_path, repository):
     """As a spot machine is told that it goes: rows that are complete are kept, within seconds."""
     verb = [*(sys.executable, '-m', 'cosample_jax.cli')]

@@ -54,9 +54,10 @@ def fill_pool(
 
     def flush():
         nonlocal since
-        since = clock()
-        store.append(batch)
+        # Cleared first: interrupted behind the commit, the part must not be committed once more.
+        samples, since = batch.copy(), clock()
         batch.clear()
+        store.append(samples)
 
     with preemption.watch() as preempted:
         try:
