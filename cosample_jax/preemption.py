@@ -11,20 +11,27 @@ class Preempted(BaseException):
 
 
 @contextlib.contextmanager
-def watch() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM interrupts nothing: the function handed out tells whether it came.
+def watch(agree: Callable[[bool], bool]) -> Iterator[Callable[[], bool]]:
+    """Within the block SIGTERM interrupts nothing: the function handed out tells whether it came, to any process.
 
-    Raises Preempted when the block ends after one. Where Python allows no handler (not in the main thread), SIGTERM
-    does what it did before.
+    `agree` makes one answer of all processes' (`sharding.any_process`), so all must ask at the same points: one that
+    stopped alone would leave the others waiting for it. Raises Preempted, in all, when the block ends after a SIGTERM.
+    Where Python allows no handler (not in the main thread), SIGTERM does what it did before.
     """
     came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+
+    def asked() -> bool:
+        if agree(came.is_set()):
+            came.set()
+        return came.is_set()
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: came.set()) if in_main else None
     try:
-        yield came.is_set
+        yield asked
+        stopped = asked()
     finally:
-        signal.signal(signal.SIGTERM, before)
-    if came.is_set():
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+    if stopped:
         raise Preempted

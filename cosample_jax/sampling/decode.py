@@ -54,10 +54,12 @@ def is_unrolled(config: GemmaConfig) -> bool:
     return config.scan_unroll >= config.num_layers
 
 
-@functools.partial(jax.jit, static_argnames=('config',))
 def layered(params: Params, *, config: GemmaConfig) -> Params:
-    """The parameters as `decode` takes them."""
-    return model.unstack(params, config) if is_unrolled(config) else params
+    """The parameters as `decode` takes them: the very same, or a copy layer by layer of a tiny model's."""
+    return _unstack(params, config) if is_unrolled(config) else params
+
+
+_unstack = jax.jit(model.unstack, static_argnums=1)
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'mesh'))

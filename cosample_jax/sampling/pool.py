@@ -59,9 +59,9 @@ def fill_pool(
         batch.clear()
         store.append(samples)
 
-    with preemption.watch() as preempted:
+    with preemption.watch(sharding.any_process) as preempted:
         try:
-            for done in engine.sample(missing, should_stop=lambda: sharding.any_process(preempted())):
+            for done in engine.sample(missing, should_stop=preempted):
                 if sharding.is_mine(hash32(done.problem_id)):
                     batch.append(_sample(done, model, tokenizer))
                 if bar is not None:
