@@ -1,12 +1,14 @@
-"""Fills a pool: `python two_processes.py DIRECTORY COUNT INDEX PORT`, as process INDEX of COUNT with two devices each.
+"""Fills a pool: `python two_processes.py DIRECTORY COUNT INDEX PORT SIGTERM`, as process INDEX of COUNT.
 
+There are four devices in all. SIGTERM comes to the last process when it has seen so many samples; 0 is never.
 Run by test_two_processes.py, as the processes of a slice of TPU hosts would run.
 """
 
 import os
+import signal
 import sys
 
-directory, count, index, port = sys.argv[1], *map(int, sys.argv[2:])
+directory, count, index, port, sigterm = sys.argv[1], *map(int, sys.argv[2:])
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={4 // count}'
 
@@ -17,7 +19,7 @@ if count > 1:
 
 import dataclasses  # noqa: E402
 
-from cosample_jax import embedded, memory, sharding  # noqa: E402
+from cosample_jax import embedded, memory, preemption, sharding  # noqa: E402
 from cosample_jax.gemma import model  # noqa: E402
 from cosample_jax.gemma.config import variant  # noqa: E402
 from cosample_jax.records import Sample, Store  # noqa: E402
@@ -39,6 +41,22 @@ settings = SamplingSettings(
 mesh = sharding.make_mesh(memory.Sizes(data=2, tensor=2))
 engine = Engine(jax.device_get(params), config, settings, requests, mesh)
 store = Store(directory, Sample, process=jax.process_index())
-for part in (requests[:11], requests):  # as if it had been interrupted in between
-    fill_pool(store, engine, part, tokenizer=tokenizer, model='weak', commit_every=4)
+
+
+class Bar:
+    """What counts the samples, and ends the life of a spot machine."""
+
+    seen = 0
+
+    def advance(self, count, tokens):
+        self.seen += count
+        if self.seen == sigterm and index == jax.process_count() - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+try:
+    for part in (requests[:11], requests):  # as if it had been interrupted in between
+        fill_pool(store, engine, part, tokenizer=tokenizer, model='weak', bar=Bar(), commit_every=4)
+except preemption.Preempted:
+    print('preempted')
 print(f'process {jax.process_index()} of {jax.process_count()}, {jax.device_count()} devices: {len(store)} samples')
