@@ -72,7 +72,8 @@ def model_and_params():
 
 
 def engine(work: Work, slots: int):
-    from cosample_jax.sampling.engine import Engine, SamplingSettings
+    from cosample_jax.sampling.engine import Engine
+    from cosample_jax.sampling.policy import SamplingSettings
     from cosample_jax.sampling.schedule import Request
 
     lengths = work.lengths()
@@ -89,7 +90,7 @@ def engine(work: Work, slots: int):
 
 def run_ours(work: Work, slots: int) -> dict:
     """Draws the whole queue; seconds, tokens that were asked for, and how busy the rows were."""
-    from cosample_jax.sampling.engine import Usage
+    from cosample_jax.sampling.rows import Usage
 
     made, requests = _engine(work, slots)
     made.usage = Usage()

@@ -30,8 +30,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cosample_jax import sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
-from cosample_jax.gemma.attention import Pages
 from cosample_jax.gemma.config import GemmaConfig, variant
+from cosample_jax.gemma.pages import Pages
 from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.memory import (
     GIB,

@@ -27,7 +27,7 @@ from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.sampling import engine, schedule
-from cosample_jax.sampling.engine import SamplingSettings
+from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.training import loss as loss_lib
 

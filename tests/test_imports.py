@@ -67,6 +67,7 @@ NO_JAX = (
     'jsonl',
     'cells',
     'gemma.config',
+    'gemma.pages',
     'gemma.tokenizer',
     'gemma.sources',
     'tasks',

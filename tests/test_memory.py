@@ -9,7 +9,7 @@ import pytest
 from cosample_jax import aot, memory
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import variant
-from cosample_jax.sampling.engine import SamplingSettings
+from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.sharding import make_mesh
 

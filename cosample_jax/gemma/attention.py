@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cosample_jax.gemma.pages import MOST_PAGES_PER_BLOCK, PAGES_PER_BLOCK, Pages
+
 UNREACHABLE = np.iinfo(np.int32).max  # also the window of a global layer, which excludes exactly these keys
 # Below any real score, and finite: a query whose every key is masked must give zeros, not NaN.
 FLOOR = -1e30
@@ -129,46 +131,12 @@ def attend_causal(
     return jnp.concatenate(out, axis=1)
 
 
-class Pages(NamedTuple):
-    """Who reads which page of a paged cache. D shards of rows with pages of their own, R rows and P pages a shard, C
-    tokens a page, J readers a page, M pages a row.
-
-    A page is read from memory once for all its readers: the tokens of a question by the rows that answer it. Which
-    physical page holds what changes nothing in a row's result.
-
-    Attributes:
-        readers: int32 [D, P, J], rows of the shard; R is nobody.
-        starts: int32 [D, P], absolute position of the page's first token.
-        counts: int32 [D, P], how many of its C tokens may be seen at all.
-        table: int32 [D, R, M], a row's pages in the order of their positions, each as page * J + (which of its
-            readers); P * J is no page.
-        first_own: int32 [D, R], where in `table` the pages begin that the row writes.
-        own_starts: int32 [D, R], absolute position of the first token written there.
-        used: int32 [], pages from this one on are nobody's, in every shard.
-    """
-
-    readers: jax.Array
-    starts: jax.Array
-    counts: jax.Array
-    table: jax.Array
-    first_own: jax.Array
-    own_starts: jax.Array
-    used: jax.Array
-
-
 class Partial(NamedTuple):
     """Softmax attention over a part of the keys, ready to be joined with that over others."""
 
     out: jax.Array  # float32 [..., H], the sum of e**(score - top) * value
     total: jax.Array  # float32 [...], the sum of e**(score - top)
     top: jax.Array  # float32 [...], the largest score; at least FLOOR / 2
-
-
-# Read in one iteration. Of a cache of one layer, as tiny models have on CPU: keys and values stay in the second-level
-# cache. Of stacked ones: a TPU starts some 15 kernels an iteration at 2 microseconds each, which reading 16 pages does
-# not hide (the compiler's own estimate of Gemma 2 9B's page loop on four v5e chips falls by half).
-PAGES_PER_BLOCK = 16
-MOST_PAGES_PER_BLOCK = 64
 
 
 def page_places(pages: Pages, positions: jax.Array, page_size: int) -> tuple[jax.Array, jax.Array]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import Problem
-from cosample_jax.sampling.engine import Finished, SamplingSettings
+from cosample_jax.sampling.policy import SamplingSettings
+from cosample_jax.sampling.rows import Finished
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.sampling.stops import StopStrings
 from cosample_jax.tasks import prompts

@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 
 from cosample_jax import sharding
 from cosample_jax.gemma import model
-from cosample_jax.gemma.attention import Pages
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.model import KV, Params
+from cosample_jax.gemma.pages import Pages
 from cosample_jax.sampling.policy import Policy, choose, sample_keys, token_keys
 from cosample_jax.sampling.schedule import Layout
 

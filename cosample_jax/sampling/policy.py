@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cosample_jax.sampling.stops import StopStrings
+
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
@@ -28,6 +30,33 @@ class Policy:
     top_k: int
     stop_ids: tuple[int, ...]
     top_p: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """What a run of the sampler depends on besides the model and the requests.
+
+    Attributes:
+        seed: Root of all randomness.
+        purpose: 'train', 'validation', ...: different purposes draw independently.
+        temperature: 0 is greedy.
+        top_k: 0 is off.
+        top_p: 1 is off.
+        max_new_tokens: A sample that has drawn this many ends with finish 'length'.
+        slots: Rows decoded side by side.
+        stop_ids: Tokens that end a sample.
+        stop_strings: Texts that do, wherever they begin and end in tokens.
+    """
+
+    seed: int
+    purpose: str
+    temperature: float
+    top_k: int
+    max_new_tokens: int
+    slots: int
+    stop_ids: tuple[int, ...]
+    top_p: float = 1.0
+    stop_strings: StopStrings | None = None
 
 
 def hash32(text: str) -> np.uint32:

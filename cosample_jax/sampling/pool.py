@@ -8,8 +8,9 @@ from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.progress import Bar
 from cosample_jax.records import Sample, Store
 from cosample_jax.sampling import asking
-from cosample_jax.sampling.engine import Engine, Finished
+from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.policy import hash32
+from cosample_jax.sampling.rows import Finished
 from cosample_jax.sampling.schedule import Request
 
 

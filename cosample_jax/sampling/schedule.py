@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cosample_jax.gemma.pages import MOST_PAGES_PER_BLOCK, PAGES_PER_BLOCK, Pages
+
 PAGE = 64  # tokens; fewer when samples are shorter
 READERS = 4  # rows that share one copy of a question
 
@@ -59,11 +61,11 @@ class Layout(NamedTuple):
 
     @property
     def pages(self) -> int:
-        """P, of a shard: enough for every row at its longest, in whole blocks of `attention.PAGES_PER_BLOCK`, or of
-        `MOST_PAGES_PER_BLOCK` where that adds less than an eighth.
+        """P, of a shard: enough for every row at its longest, in whole blocks of what is read at once: the larger
+        blocks, where that adds less than an eighth.
         """
         needed = self.rows * self.own_pages + self.question_budget
-        block = 64 if needed >= 512 else 16
+        block = MOST_PAGES_PER_BLOCK if needed >= 8 * MOST_PAGES_PER_BLOCK else PAGES_PER_BLOCK
         return -(-needed // block) * block
 
 
@@ -106,18 +108,6 @@ class Copy(NamedTuple):
     rows: list  # by reader: the row, or None
 
     __eq__ = object.__eq__
-
-
-class Pages(NamedTuple):
-    """As `attention.Pages`, in numpy."""
-
-    readers: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
-    table: np.ndarray
-    first_own: np.ndarray
-    own_starts: np.ndarray
-    used: np.ndarray
 
 
 class _Row:

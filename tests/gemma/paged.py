@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cosample_jax.gemma.attention import PAGES_PER_BLOCK, Pages
+from cosample_jax.gemma.pages import PAGES_PER_BLOCK, Pages
 
 
 def one_page_a_row(kv, slots, start, fill=0.0):

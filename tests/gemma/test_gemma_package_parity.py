@@ -21,7 +21,9 @@ from gemma.gm.nn import _config, _gemma, _modules, _transformer  # noqa: E402
 from cosample_jax import checkpoint, embedded  # noqa: E402
 from cosample_jax.gemma import model, orbax, weights  # noqa: E402
 from cosample_jax.gemma.config import gemma2, gemma3, variant  # noqa: E402
-from cosample_jax.sampling.engine import Engine, Request, SamplingSettings  # noqa: E402
+from cosample_jax.sampling.engine import Engine  # noqa: E402
+from cosample_jax.sampling.policy import SamplingSettings  # noqa: E402
+from cosample_jax.sampling.schedule import Request  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ SCRIPT = textwrap.dedent("""
     import jax
     from cosample_jax.gemma import model
     from cosample_jax.gemma.config import variant
-    from cosample_jax.sampling.engine import Engine, SamplingSettings
+    from cosample_jax.sampling.engine import Engine
+    from cosample_jax.sampling.policy import SamplingSettings
     from cosample_jax.sampling.schedule import Request
 
     events = collections.Counter()

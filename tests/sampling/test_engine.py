@@ -12,7 +12,8 @@ from cosample_jax.gemma import model
 from cosample_jax.gemma.config import gemma1, gemma2, gemma3
 from cosample_jax.sampling import decode, policy, schedule
 from cosample_jax.sampling import engine as engine_lib
-from cosample_jax.sampling.engine import Engine, SamplingSettings, common_prefix
+from cosample_jax.sampling.engine import Engine, common_prefix
+from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.sampling.stops import StopStrings
 from cosample_jax.sharding import make_mesh

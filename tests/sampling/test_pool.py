@@ -4,8 +4,8 @@ import pytest
 
 from cosample_jax.errors import UserError
 from cosample_jax.records import Sample, Store
-from cosample_jax.sampling.engine import Finished
 from cosample_jax.sampling.pool import fill_pool
+from cosample_jax.sampling.rows import Finished
 from cosample_jax.sampling.schedule import Request
 
 REQUESTS = [Request(f'p{i}', k, [1, 2, 3]) for i in range(4) for k in range(3)]

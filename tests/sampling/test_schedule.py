@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from cosample_jax.gemma.pages import MOST_PAGES_PER_BLOCK, PAGES_PER_BLOCK
 from cosample_jax.sampling import schedule
 from cosample_jax.sampling.schedule import Question, Request, Schedule
 
@@ -113,9 +114,7 @@ def test_pages_in_use_lie_together():
 
 @pytest.mark.parametrize('slots', [1, 7, 64, 128, 1000])
 def test_pools_are_whole_blocks_of_what_the_device_reads_at_once(slots):
-    from cosample_jax.gemma import attention
-
     pages = schedule.layout(slots, 1, question=300, max_new_tokens=512, shared=True).pages
-    assert pages % attention.PAGES_PER_BLOCK == 0
-    assert pages < 512 or pages % attention.MOST_PAGES_PER_BLOCK == 0
+    assert pages % PAGES_PER_BLOCK == 0
+    assert pages < 512 or pages % MOST_PAGES_PER_BLOCK == 0
     assert schedule.layout(slots, 1, question=300, max_new_tokens=512, shared=False).pages > pages or slots == 1

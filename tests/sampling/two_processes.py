@@ -23,7 +23,8 @@ from cosample_jax import embedded, memory, preemption, sharding  # noqa: E402
 from cosample_jax.gemma import model  # noqa: E402
 from cosample_jax.gemma.config import variant  # noqa: E402
 from cosample_jax.records import Sample, Store  # noqa: E402
-from cosample_jax.sampling.engine import Engine, SamplingSettings  # noqa: E402
+from cosample_jax.sampling.engine import Engine  # noqa: E402
+from cosample_jax.sampling.policy import SamplingSettings  # noqa: E402
 from cosample_jax.sampling.pool import fill_pool  # noqa: E402
 from cosample_jax.sampling.schedule import Request  # noqa: E402
 
