@@ -80,7 +80,7 @@ def lower_sampling(
 ) -> dict[str, jax.stages.Lowered]:
     """The programs of `sampling.engine`, by name: 'prefix' (when there is one), 'questions', 'fill', 'decode'."""
     params = abstract_params(config, dtype, mesh)
-    layout = sampling_layout(shape, sharding.row_shards(mesh))
+    layout = sampling_layout(config, shape, sharding.row_shards(mesh))
     arguments = {'config': config, 'mesh': mesh}
     prefix, lowered = None, {}
     if shape.prefix:
@@ -116,7 +116,7 @@ def _from_host(layout, mesh: Mesh) -> tuple[decode.Rows, Pages, jax.ShapeDtypeSt
 
 def _layered(params, config: GemmaConfig, mesh: Mesh):
     """As `decode.layered`: where layers are not scanned, a list of each layer's part of the stacks."""
-    if not decode.is_unrolled(config):
+    if not config.is_unrolled:
         return params
 
     def of_layer(x):
@@ -128,7 +128,7 @@ def _layered(params, config: GemmaConfig, mesh: Mesh):
 
 def abstract_cache(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.bfloat16):
     """The paged cache, which 'fill' and 'decode' are given to write in place."""
-    layout = sampling_layout(shape, sharding.row_shards(mesh))
+    layout = sampling_layout(config, shape, sharding.row_shards(mesh))
     cache = jax.eval_shape(lambda: decode.empty_cache(config=config, layout=layout, dtype=dtype, mesh=None))
     return _placed(cache, decode.cache_shardings, mesh)
 
@@ -264,7 +264,7 @@ def faults(hlo: str, config: GemmaConfig, mesh: Mesh, shape: Sampling | Training
     logits = _array((shape.slots, config.vocab_size), ('logit_rows', 'vocab'), mesh, jnp.float32)
     cache = jax.tree.leaves(abstract_cache(config, mesh, shape, dtype))[0]
     found = whole_moves(hlo, matrices | {'the KV cache': cache, 'the logits of all rows': logits}, mesh)
-    if not decode.is_unrolled(config):
+    if not config.is_unrolled:
         layer = _array(cache.shape[1:], model.CACHE_AXES[1:], mesh, dtype)
         found += whole_moves(hlo, {'a layer of the KV cache': layer}, mesh, ('copy', 'dynamic-slice'))
     return found

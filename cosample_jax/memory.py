@@ -234,9 +234,9 @@ def weight_bytes(config: GemmaConfig, sizes: Sizes, dtype) -> int:
     return jnp.dtype(dtype).itemsize * sum(_weights(config, sizes))
 
 
-def sampling_layout(shape: Sampling, shards: int) -> schedule.Layout:
+def sampling_layout(config: GemmaConfig, shape: Sampling, shards: int) -> schedule.Layout:
     """The engine's, of rows split over so many devices."""
-    return schedule.layout(shape.slots, shards, shape.question, shape.new_tokens, shape.shared)
+    return schedule.layout(shape.slots, shards, shape.question, shape.new_tokens, shape.shared, config.is_unrolled)
 
 
 def question_pages(layout: schedule.Layout) -> int:
@@ -246,7 +246,7 @@ def question_pages(layout: schedule.Layout) -> int:
 
 def cache_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
     """2 of [L, D, P, K, C, H]."""
-    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    layout = sampling_layout(config, shape, sizes.data * sizes.fsdp)
     full = (config.num_layers, layout.shards, layout.pages, config.num_kv_heads, layout.page_size, config.head_dim)
     return 2 * _bytes(sizes, model.CACHE_AXES, full, dtype)
 
@@ -259,7 +259,7 @@ def prefix_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> i
 
 def question_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
     """2 of [L, U, K, Q, H], Q in padded pages, which no axis of rows splits: any shard may copy any question."""
-    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    layout = sampling_layout(config, shape, sizes.data * sizes.fsdp)
     length = question_pages(layout) * layout.page_size
     full = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, length, config.head_dim)
     return 2 * _bytes(sizes, model.LOOSE_AXES, full, dtype)
@@ -283,7 +283,7 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
         scores = tokens // CAUSAL_BLOCKS * heads * context * 4
         return gathered + stream + max(feed_forward, scores)
 
-    layout = sampling_layout(shape, rows)
+    layout = sampling_layout(config, shape, rows)
     length = question_pages(layout) * layout.page_size
     questions = question_bytes(config, sizes, shape, dtype)
     gathered_from = questions // rows if rows > 1 else 0  # each device's own questions, before all have them all
@@ -342,7 +342,7 @@ def roofline(
         filled: Of `shape.new_tokens`.
         dtype: Of weights and cache.
     """
-    layout = sampling_layout(shape, sizes.data * sizes.fsdp)
+    layout = sampling_layout(config, shape, sizes.data * sizes.fsdp)
     table, *_ = _weights(config, sizes)
     _, *layers = _weights(config, sizes._replace(fsdp=1))
     own = filled * shape.new_tokens
@@ -379,7 +379,7 @@ def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dty
     in_a_layer += 8 * tokens * ffw * item  # gate, its GELU, up, product, and the gradient of each
     in_a_layer += 3 * tokens * heads * _seen(shape.row_length) * 4  # scores, probabilities, a gradient
     in_a_layer += 6 * tokens * config.embed_dim * 4  # norms and residuals, in and out
-    if config.scan_unroll >= config.num_layers:  # nothing is computed again
+    if config.is_unrolled:  # nothing is computed again
         in_a_layer += (config.num_layers - 1) * tokens * (4 * ffw * item + 2 * heads * _seen(shape.row_length) * 4)
     return kept + max(in_the_loss, in_a_layer) + SMALL
 

@@ -66,6 +66,11 @@ class GemmaConfig:
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f'{self.name}: {self.num_heads} heads do not split over {self.num_kv_heads} kv heads')
 
+    @property
+    def is_unrolled(self) -> bool:
+        """Whether its layers run without a scan, as those of tiny models do."""
+        return self.scan_unroll >= self.num_layers
+
     def num_params(self) -> int:
         """All parameters, the (tied, counted once) embedding included."""
         return self.vocab_size * self.embed_dim + self.num_non_embedding_params()

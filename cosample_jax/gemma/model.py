@@ -189,7 +189,7 @@ class Transformer(nn.Module):
     def __call__(self, tokens, shared: Shared, cache: KV | None, prefix_kv: KV | None):
         c = self.config
         block = Block
-        if cache is None and c.scan_unroll < c.num_layers:
+        if cache is None and not c.is_unrolled:
             # A gradient then keeps only what goes from layer to layer and computes the rest again. The models whose
             # layers are not scanned are small enough to keep everything.
             block = nn.remat(Block, prevent_cse=False)

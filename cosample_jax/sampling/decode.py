@@ -49,14 +49,9 @@ class Emitted(NamedTuple):
     sampling_logprobs: jax.Array
 
 
-def is_unrolled(config: GemmaConfig) -> bool:
-    """Whether decode runs without a layer scan (see `model.unstack`)."""
-    return config.scan_unroll >= config.num_layers
-
-
 def layered(params: Params, *, config: GemmaConfig) -> Params:
     """The parameters as `decode` takes them: the very same, or a copy layer by layer of a tiny model's."""
-    return _unstack(params, config) if is_unrolled(config) else params
+    return _unstack(params, config) if config.is_unrolled else params
 
 
 _unstack = jax.jit(model.unstack, static_argnums=1)
@@ -94,7 +89,7 @@ def _placed(tree: Any, mesh: Mesh | None, axes: tuple[str, ...]) -> Any:
 def empty_cache(*, config: GemmaConfig, layout: Layout, dtype, mesh: Mesh | None) -> Any:
     """Keys and values, [L, D, P, K, C, H] each or the list `model.unstack` goes with, split by shards and heads."""
     shape = (layout.shards, layout.pages, config.num_kv_heads, layout.page_size, config.head_dim)
-    if is_unrolled(config):
+    if config.is_unrolled:
         cache = [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers)]
     else:
         cache = tuple(jnp.zeros((config.num_layers, *shape), dtype) for _ in 'kv')
@@ -156,7 +151,7 @@ def decode(
     The loop ends early when no row has anything left to draw, which changes no output.
 
     Args:
-        params: As `model.init` returns them, `model.unstack`ed when `is_unrolled`.
+        params: As `model.init` returns them, `model.unstack`ed when `config.is_unrolled`.
         cache: Of `empty_cache`.
         prefix_kv: Of `prefill_prefix`, or None.
         rows: What to decode.

@@ -78,6 +78,7 @@ class Engine:
             question=max((len(prompt) for prompt in prompts.values()), default=1) - len(self._prefix) - 1,
             max_new_tokens=settings.max_new_tokens,
             shared=len(requests) > len(prompts),
+            unrolled=config.is_unrolled,
         )
         if model.compute_dtype() != jnp.float32:
             params = jax.tree.map(lambda p: p.astype(model.compute_dtype()), params)

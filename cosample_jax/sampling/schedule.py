@@ -69,16 +69,23 @@ class Layout(NamedTuple):
         return -(-needed // block) * block
 
 
-def layout(slots: int, shards: int, question: int, max_new_tokens: int, shared: bool) -> Layout:
-    """For `slots` rows in all, questions of up to `question` tokens; `shared` when problems have several samples."""
+def layout(slots: int, shards: int, question: int, max_new_tokens: int, shared: bool, unrolled: bool = False) -> Layout:
+    """For `slots` rows in all, questions of up to `question` tokens; `shared` when problems have several samples.
+
+    A page costs arithmetic for every reader that it has a place for, also a row's own pages, which have one. A small
+    model, `unrolled`, is bound by that and not by what it reads: its rows share only what is longer than their own.
+    """
     size = min(PAGE, -(-max_new_tokens // 16) * 16)
+    question_pages, own_pages = -(-question // size), -(-max_new_tokens // size)
+    if unrolled:
+        shared = shared and question_pages > own_pages
     return Layout(
         shards=shards,
         rows=slots // shards,
         page_size=size,
         readers=READERS if shared else 1,
-        question_pages=-(-question // size),
-        own_pages=-(-max_new_tokens // size),
+        question_pages=question_pages,
+        own_pages=own_pages,
     )
 
 

@@ -23,9 +23,14 @@ class StopStrings:
 
         `tail` is what the last call on the same sample returned, b'' at first.
         """
-        for count, token in enumerate(tokens, 1):
-            text = tail + self._pieces[token]
-            if any(stop in text for stop in self._stops):
-                return count, b''
-            tail = text[-self._kept :] if self._kept else b''
-        return None, tail
+        text = tail + b''.join([self._pieces[token] for token in tokens])
+        if not self._has_stop(text):
+            return None, text[-self._kept :] if self._kept else b''
+        for count in range(1, len(tokens) + 1):
+            text = tail + b''.join([self._pieces[token] for token in tokens[:count]])
+            if self._has_stop(text):
+                break
+        return count, b''
+
+    def _has_stop(self, text: bytes) -> bool:
+        return any(stop in text for stop in self._stops)

@@ -8,10 +8,13 @@ from cosample_jax.gemma.attention import (
     UNREACHABLE,
     Part,
     attend_causal,
+    attend_paged,
     distances,
     inverse_wavelengths,
+    page_distances,
     rotate,
 )
+from cosample_jax.gemma.pages import PAGES_PER_BLOCK, Pages
 
 attend = jax.jit(attention.attend, static_argnames=('softcap',))
 
@@ -160,3 +163,46 @@ def test_causal_blocks_change_nothing(length, window):
     whole = attend(q, [other, own], window, 50.0)
     blocked = attend_causal(q, own, [other], window, 50.0)
     np.testing.assert_allclose(whole, blocked, atol=5e-6)  # two orders of summing float32 numbers of size 1
+
+
+@pytest.mark.parametrize('small', [0, attention.SMALL], ids=['in blocks', 'at once'])
+@pytest.mark.parametrize('window', [UNREACHABLE, 9])
+def test_pages_are_read_wherever_they_lie(small, window, monkeypatch):
+    """Rows of a question page each and, of three, one page of their own; two share their question's."""
+    monkeypatch.setattr(attention, 'SMALL', small)
+    rows, num_pages, size, prefix_length = 4, 3 * PAGES_PER_BLOCK, 8, 5
+    k, v = (random(1, num_pages, K, size, H, seed=seed) for seed in (1, 2))
+    q = random(rows, N, H, seed=3)
+    prefix_k, prefix_v = (random(K, prefix_length, H, seed=seed) for seed in (4, 5))
+    shared, own = {0: 30, 1: 30, 2: 2, 3: 17}, {0: 19, 1: 31, 2: 0}
+    question = 6  # tokens, all that may be seen of a question's page
+    readers = np.full((1, num_pages, 2), rows, np.int32)
+    starts, counts = (np.zeros((1, num_pages), np.int32) for _ in range(2))
+    table = np.full((1, rows, 2), num_pages * 2, np.int32)
+    for row, page in shared.items():
+        reader = 1 if row == 1 else 0
+        readers[0, page, reader], table[0, row, 0] = row, 2 * page + reader
+        starts[0, page], counts[0, page] = prefix_length, question
+    for row, page in own.items():
+        readers[0, page, 0], table[0, row, 1] = row, 2 * page
+        starts[0, page], counts[0, page] = prefix_length + question, size
+    positions = np.array([[13, 12, 11, 10]], np.int32)
+    first_own = np.ones((1, rows), np.int32)
+    pages = Pages(readers, starts, counts, table, first_own, first_own, used=np.int32(32))
+    distance = page_distances(jax.tree.map(jnp.asarray, pages), jnp.asarray(positions), size)
+    k_pos = np.arange(prefix_length)
+    prefix = Part(prefix_k, prefix_v, distances(positions.reshape(-1, 1), k_pos[None]))
+    out = jax.jit(attend_paged, static_argnums=(2, 7))(q, (k, v), None, pages, distance, prefix, window, 50.0)
+
+    for row in range(rows):
+        keys, values, at = [prefix_k], [prefix_v], [k_pos]
+        for page, start, count in ((shared[row], prefix_length, question), (own.get(row), 11, size)):
+            if page is not None:
+                keys.append(k[0, page, :, :count])
+                values.append(v[0, page, :, :count])
+                at.append(start + np.arange(count))
+        distance = positions[0, row] - np.concatenate(at)
+        distance = np.where(distance >= 0, distance, UNREACHABLE)
+        part = Part(np.concatenate(keys, 1), np.concatenate(values, 1), distance[None, None])
+        expected = reference(np.broadcast_to(q[row], (B, T, N, H)), [part], window, 50.0)[0, 0]
+        np.testing.assert_allclose(out[row], expected, atol=1e-5)

@@ -118,3 +118,12 @@ def test_pools_are_whole_blocks_of_what_the_device_reads_at_once(slots):
     assert pages % PAGES_PER_BLOCK == 0
     assert pages < 512 or pages % MOST_PAGES_PER_BLOCK == 0
     assert schedule.layout(slots, 1, question=300, max_new_tokens=512, shared=False).pages > pages or slots == 1
+
+
+def test_rows_of_a_small_model_share_only_questions_longer_than_samples():
+    def readers(question, **of):
+        return schedule.layout(8, 1, question, max_new_tokens=100, **{'shared': True, 'unrolled': True} | of).readers
+
+    assert readers(128) == 1 < readers(129)
+    assert readers(128, unrolled=False) == readers(129)
+    assert readers(129, shared=False) == 1
