@@ -21,7 +21,7 @@ ONE_OF_EACH = pytest.mark.parametrize('case', ['gemma1-mqa', 'gemma2-gqa', 'gemm
 LOSS_TOLERANCE = 1e-6  # of the loss; measured: 2e-7 at most
 GRADIENT_TOLERANCE = 3e-5  # of the largest element of each tensor's gradient; measured: 1.2e-5 at most
 RATE, STEPS = 1e-3, 3
-UPDATE_TOLERANCE = 1e-3  # learning rates a step; measured: 2.2e-4 at most
+UPDATE_TOLERANCE = 5e-4  # learning rates a step; measured: 2.2e-4 at most
 ABOVE_ROUNDING = 1e-3  # of the largest element of a tensor's gradient: Adam makes a full step of a smaller one too
 
 
@@ -53,7 +53,10 @@ def test_a_wrong_gradient_would_be_seen(what):
 
 
 def three_steps(case, recipe):
-    """How far the weights are apart where it can be told, in learning rates a step, and where that is (a share)."""
+    """How far the weights are apart where it can be told, in learning rates a step, and the share where it can.
+
+    Also the last step's metrics, ours and theirs.
+    """
     hf = copy.deepcopy(huggingface_reference.reference(case))
     adamw = torch.optim.AdamW(hf.parameters(), lr=RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     state = init_state(parameters(case), recipe)
@@ -73,23 +76,23 @@ def three_steps(case, recipe):
         state, metrics = train_step(state, batch, np.float32(RATE), config=CASES[case], recipe=recipe)
     # A first step of Adam is the same whatever the gradient is multiplied by: only several, clipped differently, tell.
     assert min(clipped) > 1 and max(clipped) > 1.1 * min(clipped)
-    np.testing.assert_allclose(metrics['loss'], loss.item(), rtol=1e-5)
-    np.testing.assert_allclose(metrics['grad_norm'], clipped[-1], rtol=1e-4)
     ours = by_tensor(state.params)
     theirs = by_tensor(huggingface_reference.as_ours(dict(hf.named_parameters()), case))
     apart = max(float(np.abs(ours[name] - theirs[name])[where].max()) for name, where in told.items())
-    return apart / (RATE * STEPS), np.concatenate([where.ravel() for where in told.values()]).mean()
+    share = np.concatenate([where.ravel() for where in told.values()]).mean()
+    return apart / (RATE * STEPS), share, metrics, {'loss': loss.item(), 'grad_norm': clipped[-1]}
 
 
 @ONE_OF_EACH
 def test_steps_of_adamw(case):
-    apart, share = three_steps(case, FINETUNE)
+    apart, share, ours, theirs = three_steps(case, FINETUNE)
     print(f'{case}: {apart:.1e} learning rates a step, in {share:.1%} of the weights')
     assert apart <= UPDATE_TOLERANCE
     assert share > 0.8
+    for name, each in theirs.items():
+        np.testing.assert_allclose(ours[name], each, rtol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize('change', [{'b2': 0.99}, {'max_grad_norm': 1e9}, {'weight_decay': 0.1}], ids=str)
 def test_another_recipe_would_be_seen(change):
-    apart, _ = three_steps('gemma1-mqa', FINETUNE._replace(**change))
-    assert apart > 10 * UPDATE_TOLERANCE
+    assert three_steps('gemma1-mqa', FINETUNE._replace(**change))[0] > 2 * UPDATE_TOLERANCE
