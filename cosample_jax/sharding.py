@@ -97,8 +97,9 @@ def check_rows(mesh: Mesh, rows: int, name: str) -> None:
 
 
 def rows_to_global(tree: Any, mesh: Mesh) -> Any:
-    """Arrays split by rows over the mesh, from this host's rows (all of them, when there is one host)."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(named(mesh, ('rows',)), x), tree)
+    """Arrays split by rows over the mesh, from all rows, which every host has: each device is given its own."""
+    split = named(mesh, ('rows',))
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, split, lambda index: x[index]), tree)
 
 
 def is_mine(number: int) -> bool:

@@ -93,7 +93,9 @@ def train(
                 accuracy = float(validate(state.params))
                 checkpoints.save_weights(step, state.params, accuracy)
                 told['history'].append({'step': step, 'loss': metrics['loss'], 'accuracy': accuracy})
-            if due and looked:  # only what was seen to be finite: a saved NaN would be resumed from for ever
+            # Only what was seen to be finite: a saved NaN would be resumed from for ever. And by all processes or none:
+            # each saves its part, and their clocks differ.
+            if looked and sharding.any_process(due):
                 checkpoints.save_state(step, state, told)
                 saved_at = clock()
     finally:
