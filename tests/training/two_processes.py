@@ -35,6 +35,7 @@ params = jax.device_get(jax.jit(model.init, static_argnums=0)(config, jax.random
 directory = Path(directory)
 directory.mkdir(exist_ok=True)
 loop.STATE_INTERVAL_S = 3.0
+mesh = sharding.make_mesh(memory.Sizes(data=2, fsdp=2))
 
 
 def batch(step):
@@ -52,6 +53,10 @@ def batch(step):
     return made
 
 
+# A batch of everything twice would give the same means.
+rows = np.arange(8)
+np.testing.assert_array_equal(multihost_utils.process_allgather(sharding.rows_to_global(rows, mesh), tiled=True), rows)
+
 result = loop.train(
     params,
     config,
@@ -61,7 +66,7 @@ result = loop.train(
     directory=directory / 'run',
     validate=lambda p, _: float(jnp.sum(jnp.abs(p['final_norm']['scale']))) % 1.0,
     num_checkpoints=2,
-    mesh=sharding.make_mesh(memory.Sizes(data=2, fsdp=2)),
+    mesh=mesh,
     # Every look at it is a second later; that of the second process stands still.
     clock=itertools.count().__next__ if index == 0 else lambda: 0,
 )
