@@ -1,0 +1,151 @@
+"""The training step of real models through the real TPU compiler: it fits, writes its state in place, makes no logits
+of all tokens, keeps for the backward pass what it should, and sends nothing that nobody can explain.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from cosample_jax import aot, memory
+from cosample_jax.gemma.config import variant
+from cosample_jax.training.loss import chunk_length
+
+
+def explained(config, sizes, shape, op, found):
+    """Why devices send one another an array of shape `found`; '' when nobody knows.
+
+    Every reason is that 'fsdp' splits something: the weights of a layer, which are brought together and whose gradients
+    are taken apart, at once or a part at a time around a ring; or the vocabulary, whose parts need all rows.
+    """
+    ways, elements = sizes.fsdp, int(np.prod(found))
+    embed, heads, kv_heads = config.embed_dim, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    lengths = (shape.row_length, chunk_length(shape.row_length, config.vocab_size))
+
+    def is_stream(rows):
+        return any(in_any_order(found) == in_any_order((rows, length, embed)) for length in lengths)
+
+    if is_stream(shape.rows):
+        return 'rows brought to the parts of the vocabulary, or the sum of what these have for them'
+    if is_stream(shape.rows // ways) and op in ('collective-permute', 'reduce-scatter'):
+        return 'rows on their way around the parts of the vocabulary'
+    matrices = {'q or out': heads, 'k or v': kv_heads, 'k and v': 2 * kv_heads, 'a matrix of ffw': config.ffw_dim}
+    for what, width in matrices.items():
+        whole, part = width * embed, width * embed // ways
+        if op == 'all-gather' and elements == whole:
+            return f"one layer's weights: {what}"
+        if op == 'collective-permute' and elements == part:
+            return f"one layer's weights or their gradients, part by part: {what}"
+        if op in ('all-reduce', 'reduce-scatter') and elements in (whole, part):
+            return f"one layer's gradients: {what}"
+    # Of each token its id, weight, largest logit, sum and loss; of the whole batch, sums.
+    if elements in {1, *(shape.rows * length for length in lengths)}:
+        return 'numbers of each token, or of all'
+    if op == 'all-reduce' and elements in (embed, config.num_layers * embed):
+        return 'gradients of the scales of norms, which are whole everywhere'
+    return ''
+
+
+def in_any_order(shape):
+    """The sizes of an array without ones: the compiler is free to permute."""
+    return sorted(size for size in shape if size > 1)
+
+
+def kept(config, sizes, loops):
+    """Of what the loops over layers carry: [(dtype, shape), ...] a loop, of arrays with a part for every layer that are
+    neither weights or gradients nor a number a layer.
+    """
+    params = aot.abstract_params(config, mesh=memory.abstract_mesh(sizes))['layers']
+    known = {int(np.prod(leaf.sharding.shard_shape(leaf.shape))) for leaf in aot.jax.tree.leaves(params)}
+    known.add(config.num_layers)
+    by_layer = [[each for each in loop if each[1][:1] == (config.num_layers,)] for loop in loops]
+    return [[each for each in loop if int(np.prod(each[1])) not in known] for loop in by_layer if loop]
+
+
+NINE, SHAPE, SIXTEEN = variant('gemma2_9b'), memory.Training(32, 512), memory.Sizes(fsdp=16)
+
+
+@pytest.mark.parametrize(
+    ('op', 'found', 'reason'),
+    [
+        ('all-gather', (1, 1, 14_336, 3584), 'weights'),
+        ('collective-permute', (14_336, 224), 'part by part'),
+        ('reduce-scatter', (16, 256, 224), 'gradients'),
+        ('all-gather', (32, 128, 3584), 'vocabulary'),
+        ('all-reduce', (32, 128), 'numbers'),
+        ('all-gather', (42, 14_336, 3584), ''),  # a weight of all layers
+        ('all-gather', (256_000, 3584), ''),  # the table
+        ('all-to-all', (2, 512, 14_336), ''),
+        ('all-gather', (2, 16, 512, 512), ''),
+        ('all-reduce', (32, 128, 16_000), ''),  # logits
+        ('all-gather', (3584,), ''),
+    ],
+)
+def test_what_is_sent_is_known_by_its_size_and_way(op, found, reason):
+    told = explained(NINE, SIXTEEN, SHAPE, op, found)
+    assert reason in told if reason else told == ''
+
+
+def loop(*arrays):
+    return f'  %while.1 = ({", ".join(arrays)}, /*index=5*/s32[]{{:T(128)}}) while(%tuple.1), condition=%c, body=%b'
+
+
+def test_what_a_loop_keeps_is_found():
+    weight, inputs = 'bf16[42,14336,224]{2,1,0:T(8,128)(2,1)}', 'bf16[42,2,512,3584]{3,2,1,0:T(8,128)(2,1)}'
+    chunks = 'bf16[4,2,128,3584]{3,2,1,0}'
+    told = kept(NINE, SIXTEEN, aot.carried('\n'.join([loop(weight, inputs, 's32[42]{0}'), loop(chunks)])))
+    assert told == [[('bf16', (42, 2, 512, 3584))]]
+    gate, scores = 'bf16[42,2,512,14336]{3,2,1,0}', 'f32[42,2,8,1024,512]{4,3,2,1,0}'
+    assert kept(NINE, SIXTEEN, aot.carried(loop(weight, gate, scores))) == [
+        [('bf16', (42, 2, 512, 14_336)), ('f32', (42, 2, 8, 1024, 512))]
+    ]
+
+
+@pytest.mark.parametrize('made', ['f32[32,512,16000]', 'bf16[16384,16000]', 'f32[2,512,256000]', 'pred[32,512,256000]'])
+def test_logits_of_all_tokens_are_found_whatever_makes_them(made):
+    mesh = memory.abstract_mesh(SIXTEEN)
+    (fault,) = aot.faults(f'  %x = {made}{{1,0}} fusion(%a, %b), kind=kOutput', NINE, mesh, SHAPE)
+    assert 'is as large as the logits of all tokens' in fault
+    assert not aot.faults('  %x = f32[32,128,16000]{1,0} fusion(%a, %b), kind=kOutput', NINE, mesh, SHAPE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('name', 'topology', 'sizes', 'shape'),
+    [(name, topology, sizes, shape) for name, topology, sizes, shape in aot.TRAINED if sizes.tensor == 1],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_a_training_step_on_tpu(on_the_tpu_compiler, tmp_path, name, topology, sizes, shape):
+    printed = on_the_tpu_compiler(f"""
+        import json
+        import pathlib
+        config, sizes, shape = variant('{name}'), memory.{sizes}, memory.{shape}
+        mesh = aot.slice_mesh(memory.parse_slice('{topology}'), sizes)
+        step = aot.lower_train_step(config, mesh, shape).compile()
+        pathlib.Path('{tmp_path}/step.hlo').write_text(step.as_text())
+        told = step.memory_analysis()
+        print(json.dumps({{
+            'theirs': [told.argument_size_in_bytes, told.temp_size_in_bytes],
+            'not_donated': aot.not_donated(step, aot.abstract_train_state(config, mesh)),
+        }}))
+    """)
+    told, hlo = json.loads(printed), (tmp_path / 'step.hlo').read_text()
+    config = variant(name)
+    assert told['not_donated'] == 0
+    assert sum(told['theirs']) <= 0.95 * memory.parse_slice(topology).usable
+    ours = memory.fine_tuning(config, sizes, shape)
+    assert ours.weights + ours.optimizer == pytest.approx(told['theirs'][0], rel=0.01)
+    assert told['theirs'][1] <= ours.temporaries <= 1.5 * told['theirs'][1]
+
+    assert not (faults := aot.faults(hlo, config, memory.abstract_mesh(sizes), shape)), faults
+    # Forward and backward alike: what goes into each layer. The rest is computed again.
+    inputs = ('bf16', (config.num_layers, shape.rows // sizes.fsdp, shape.row_length, config.embed_dim))
+    assert kept(config, sizes, aot.carried(hlo)) == [[inputs], [inputs]]
+
+    unknown = []
+    for op, dtype, found, size, count in aot.collectives(hlo):
+        reason = explained(config, sizes, shape, op, found)
+        print(f'{name}: {op} {dtype}{list(found)}, {size / 2**20:.3f} MiB, {count} times: {reason}')
+        if not reason:
+            unknown.append((op, found))
+    assert not unknown
