@@ -284,7 +284,7 @@ def _memory_table(section: dict):
 
 
 TRAINING_ASSUMPTIONS = (
-    'a model of data sheets, not a measurement: arithmetic, memory and links at their peaks, each behind the others',
+    'a model of data sheets, no measurement: arithmetic, memory and links of a corner chip at their peaks, all at once',
     'every batch is the fullest, packed from the longest examples, and its padding is multiplied, too',
     'layers are computed again for their gradients: 8 FLOPs a weight and token, of which MFU counts 6',
     'hours are those of one cell at one learning rate, without validation and checkpoints',

@@ -13,42 +13,33 @@ from cosample_jax.training.loss import chunk_length
 
 
 def explained(config, sizes, shape, op, found):
-    """Why devices send one another an array of shape `found`; '' when nobody knows.
+    """Why devices may send one another an array of as many elements as `found`; '' when nobody knows.
 
     Every reason is that 'fsdp' splits something: the weights of a layer, which are brought together and whose gradients
     are taken apart, at once or a part at a time around a ring; or the vocabulary, whose parts need all rows.
     """
-    ways, elements = sizes.fsdp, int(np.prod(found))
-    embed, heads, kv_heads = config.embed_dim, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    lengths = (shape.row_length, chunk_length(shape.row_length, config.vocab_size))
-
-    def is_stream(rows):
-        return any(in_any_order(found) == in_any_order((rows, length, embed)) for length in lengths)
-
-    if is_stream(shape.rows):
-        return 'rows brought to the parts of the vocabulary, or the sum of what these have for them'
-    if is_stream(shape.rows // ways) and op in ('collective-permute', 'reduce-scatter'):
-        return 'rows on their way around the parts of the vocabulary'
+    ways, elements, embed = sizes.fsdp, int(np.prod(found)), config.embed_dim
+    heads, kv_heads = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     matrices = {'q or out': heads, 'k or v': kv_heads, 'k and v': 2 * kv_heads, 'a matrix of ffw': config.ffw_dim}
+    reasons = []
     for what, width in matrices.items():
         whole, part = width * embed, width * embed // ways
         if op == 'all-gather' and elements == whole:
-            return f"one layer's weights: {what}"
+            reasons.append(f"one layer's weights: {what}")
         if op == 'collective-permute' and elements == part:
-            return f"one layer's weights or their gradients, part by part: {what}"
+            reasons.append(f"one layer's weights or their gradients, part by part: {what}")
         if op in ('all-reduce', 'reduce-scatter') and elements in (whole, part):
-            return f"one layer's gradients: {what}"
-    # Of each token its id, weight, largest logit, sum and loss; of the whole batch, sums.
-    if elements in {1, *(shape.rows * length for length in lengths)}:
-        return 'numbers of each token, or of all'
+            reasons.append(f"one layer's gradients: {what}")
+    tokens = {shape.rows * length for length in (shape.row_length, chunk_length(shape.row_length, config.vocab_size))}
+    if op in ('all-gather', 'all-reduce') and elements in {count * embed for count in tokens}:
+        reasons.append('rows brought to the parts of the vocabulary, or the sum of what these have for them')
+    if op in ('collective-permute', 'reduce-scatter') and elements in {count * embed // ways for count in tokens}:
+        reasons.append('rows on their way around the parts of the vocabulary, or what these have for them')
+    if op in ('all-gather', 'all-reduce') and elements in {1, *tokens}:
+        reasons.append('of each token its id, weight, largest logit, sum and loss; of all tokens, sums')
     if op == 'all-reduce' and elements in (embed, config.num_layers * embed):
-        return 'gradients of the scales of norms, which are whole everywhere'
-    return ''
-
-
-def in_any_order(shape):
-    """The sizes of an array without ones: the compiler is free to permute."""
-    return sorted(size for size in shape if size > 1)
+        reasons.append('gradients of the scales of norms, which are whole everywhere')
+    return ', or '.join(reasons)
 
 
 def kept(config, sizes, loops):
@@ -72,7 +63,7 @@ NINE, SHAPE, SIXTEEN = variant('gemma2_9b'), memory.Training(32, 512), memory.Si
         ('collective-permute', (14_336, 224), 'part by part'),
         ('reduce-scatter', (16, 256, 224), 'gradients'),
         ('all-gather', (32, 128, 3584), 'vocabulary'),
-        ('all-reduce', (32, 128), 'numbers'),
+        ('all-reduce', (32, 128), 'of each token'),
         ('all-gather', (42, 14_336, 3584), ''),  # a weight of all layers
         ('all-gather', (256_000, 3584), ''),  # the table
         ('all-to-all', (2, 512, 14_336), ''),
