@@ -121,6 +121,23 @@ def test_the_roofline_of_a_mesh_counts_a_chips_part():
     assert one < memory.roofline(config, 'v5p', memory.Sizes(fsdp=4), REAL) < 2 * one
 
 
+@pytest.mark.parametrize(
+    ('name', 'topology', 'fsdp', 'fits'),
+    [
+        ('gemma2_9b', 'v5e:2x4', 8, False),
+        ('gemma2_9b', 'v5e:4x4', 16, True),
+        ('gemma2_9b', 'v5p:2x2x1', 4, True),
+        ('gemma2_27b', 'v5e:4x4', 16, False),
+        ('gemma2_27b', 'v5e:4x8', 32, True),
+        ('gemma2_27b', 'v5p:2x2x1', 4, False),
+        ('gemma2_27b', 'v5p:2x2x2', 8, True),
+    ],
+)
+def test_the_smallest_slices_that_train_the_papers_models(name, topology, fsdp, fits):
+    needed = memory.fine_tuning(variant(name), memory.Sizes(fsdp=fsdp), memory.Training(32, 512)).total
+    assert (needed <= memory.parse_slice(topology).usable) == fits
+
+
 def test_the_training_roofline_by_hand():
     """Gemma 1 2B on one chip: 18 layers of D 2048, F 16384, 8 query heads and one of keys, all of 256."""
     config, shape = variant('gemma_2b'), memory.Training(4, 512)
