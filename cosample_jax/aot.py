@@ -12,7 +12,9 @@ import argparse
 import collections
 import math
 import os
+import pathlib
 import re
+import tempfile
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -156,6 +158,16 @@ def _placed(tree, shardings, mesh: Mesh):
 
 def _whole(shape: tuple[int, ...], mesh: Mesh, dtype=np.int32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, ()))
+
+
+def compile_with_text(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
+    """The compiled program and its text, as the compiler dumps it: `as_text` fails for a training step on v5p, where
+    libtpu makes an instruction (async-update of several arrays) that this jaxlib cannot read.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        compiled = lowered.compile(compiler_options={'xla_dump_to': directory, 'xla_dump_hlo_as_text': True})
+        (text,) = pathlib.Path(directory).glob('*.after_codegen.txt')
+        return compiled, text.read_text()
 
 
 def device_bytes(tree) -> int:
