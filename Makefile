@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev
 check-all: $(VENV)/.installed-parity $(VENV)/libtpu
 	$(BIN)/python -m pytest
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.peers.check transformers
-	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m slow tests/test_aot.py
+	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m slow tests/test_aot.py tests/test_aot_training.py
 	$(MAKE) check-gemma
 
 # The official package has an environment of its own: it brings TensorFlow and much else, and needs a later Python.

@@ -12,7 +12,9 @@ import argparse
 import collections
 import math
 import os
+import pathlib
 import re
+import tempfile
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -45,8 +47,10 @@ from cosample_jax.memory import (
     question_pages,
     roofline,
     sampling_layout,
+    training_roofline,
 )
-from cosample_jax.memory import sampling as planned
+from cosample_jax.memory import fine_tuning as planned_training
+from cosample_jax.memory import sampling as planned_sampling
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy
 from cosample_jax.sampling.schedule import Schedule
@@ -156,6 +160,16 @@ def _whole(shape: tuple[int, ...], mesh: Mesh, dtype=np.int32) -> jax.ShapeDtype
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.named(mesh, ()))
 
 
+def compile_with_text(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
+    """The compiled program and its text, as the compiler dumps it: `as_text` fails for a training step on v5p, where
+    libtpu makes an instruction (async-update of several arrays) that this jaxlib cannot read.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        compiled = lowered.compile(compiler_options={'xla_dump_to': directory, 'xla_dump_hlo_as_text': True})
+        (text,) = pathlib.Path(directory).glob('*.after_codegen.txt')
+        return compiled, text.read_text()
+
+
 def device_bytes(tree) -> int:
     """Bytes of a tree of arrays (or shapes) on one device."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -190,21 +204,18 @@ _MOVES = ('copy', 'transpose', 'all-gather')
 _COLLECTIVES = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
 
 
-def instructions(hlo: str, ops: Iterable[str]) -> list[Instruction]:
-    """The instructions of a compiled program's text (`compiled.as_text()`) that are one of `ops`, largest first.
+def instructions(hlo: str, ops: Iterable[str] | None = None) -> list[Instruction]:
+    """The instructions of a compiled program's text (`compiled.as_text()`) that are one of `ops`, or all of them;
+    largest first.
 
     An asynchronous one counts once, at its start, with the largest array of its result.
     """
     counts = collections.Counter()
     for line in hlo.splitlines():
         found = _INSTRUCTION.match(line)
-        if found is None or found['op'].removesuffix('-start') not in ops:
+        if found is None or (ops is not None and found['op'].removesuffix('-start') not in ops):
             continue
-        arrays = [
-            (array['dtype'], tuple(int(size) for size in array['shape'].split(',') if size))
-            for array in _ARRAY.finditer(found['result'])
-        ]
-        dtype, shape = max(arrays, key=lambda array: math.prod(array[1]))
+        dtype, shape = max(_arrays(found['result']), key=lambda array: math.prod(array[1]), default=('token', ()))
         counts[found['op'].removesuffix('-start'), dtype, shape] += 1
     made = [
         Instruction(op, dtype, shape, math.prod(shape) * _item_bytes(dtype), count)
@@ -213,15 +224,29 @@ def instructions(hlo: str, ops: Iterable[str]) -> list[Instruction]:
     return sorted(made, key=lambda instruction: -instruction.bytes)
 
 
+def _arrays(result: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [
+        (array['dtype'], tuple(int(size) for size in array['shape'].split(',') if size))
+        for array in _ARRAY.finditer(result)
+    ]
+
+
+def carried(hlo: str) -> list[list[tuple[str, tuple[int, ...]]]]:
+    """What each loop of a compiled program holds from one iteration to the next: (dtype, shape) of every array."""
+    found = filter(None, map(_INSTRUCTION.match, hlo.splitlines()))
+    return [_arrays(each['result']) for each in found if each['op'] == 'while']
+
+
 def collectives(hlo: str) -> list[Instruction]:
     """What the devices send one another."""
     return instructions(hlo, _COLLECTIVES)
 
 
 def whole_moves(
-    hlo: str, arrays: dict[str, jax.ShapeDtypeStruct], mesh: Mesh, ops: Iterable[str] = _MOVES
+    hlo: str, arrays: dict[str, jax.ShapeDtypeStruct], mesh: Mesh, ops: Iterable[str] | None = _MOVES
 ) -> list[str]:
-    """The copies, transposes and all-gathers of something as large as one of the named `arrays`, one line each.
+    """The copies, transposes and all-gathers (or other `ops`; None: all instructions) whose result is as large as one
+    of the named `arrays`, one line each.
 
     As large means: as many elements as its part on a device, or as several devices' parts put together. Not its very
     shape, which the compiler is free to merge, split and permute.
@@ -260,7 +285,7 @@ def faults(hlo: str, config: GemmaConfig, mesh: Mesh, shape: Sampling | Training
     if isinstance(shape, Training):
         logits = (shape.rows, shape.row_length, config.vocab_size)
         whole = {'the logits of all tokens': _array(logits, ('logit_rows', 'tokens', 'vocab'), mesh, jnp.float32)}
-        return whole_moves(hlo, whole, mesh) + whole_moves(hlo, matrices, mesh, ('all-gather',))
+        return whole_moves(hlo, whole, mesh, ops=None) + whole_moves(hlo, matrices, mesh, ('all-gather',))
     logits = _array((shape.slots, config.vocab_size), ('logit_rows', 'vocab'), mesh, jnp.float32)
     cache = jax.tree.leaves(abstract_cache(config, mesh, shape, dtype))[0]
     found = whole_moves(hlo, matrices | {'the KV cache': cache, 'the logits of all rows': logits}, mesh)
@@ -280,14 +305,16 @@ def main() -> None:
     UserError for what is wrong with them. With ``--table``: what real ones take, as a table.
     """
     parser = argparse.ArgumentParser(description=main.__doc__.partition('\n')[0])
-    parser.add_argument('--table', action='store_true', help='sampling of Gemma 2 2B, 9B and 27B: bytes and a roofline')
+    parser.add_argument('--table', action='store_true', help='sampling and fine-tuning of real ones: bytes, a roofline')
     if parser.parse_args().table:
-        print_table()
+        print_sampling_table()
+        print_training_table()
         return
     slice_, config = parse_slice('v5e:2x2'), variant('gemma3_270m')
     mesh = slice_mesh(slice_, Sizes(fsdp=2, tensor=2))
-    # Short rows compile in a third of the time; `make check-all` compiles real ones.
-    sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 96)
+    # Rows whose queries are not cut in blocks compile in a third of the time, and these get their logits in two chunks;
+    # `make check-all` compiles real ones.
+    sampling, training = Sampling(slots=64, prefix=512, question=128, new_tokens=256), Training(8, 130)
     programs, cache = lower_sampling(config, mesh, sampling), abstract_cache(config, mesh, sampling)
     step = lower_train_step(config, mesh, training), abstract_train_state(config, mesh), training
     checked = {
@@ -311,31 +338,69 @@ def main() -> None:
         )
 
 
-# What `--table` shows: the smallest slices of v5e that each model is sampled on.
-TABLE = (('gemma2_2b', 'v5e:1x1', 1), ('gemma2_9b', 'v5e:2x2', 4), ('gemma2_27b', 'v5e:2x4', 8))
-TABLE_SHAPE = Sampling(slots=64, prefix=800, question=256, new_tokens=512)
+# What `--table` shows: the smallest slices that each model is sampled and fine-tuned on.
+SAMPLED = (
+    ('gemma_2b', 'v5e:1x1', 1),
+    ('gemma_7b', 'v5e:2x2', 4),
+    ('gemma2_2b', 'v5e:1x1', 1),
+    ('gemma2_9b', 'v5e:2x2', 4),
+    ('gemma2_27b', 'v5e:2x4', 8),
+)
+SAMPLING = Sampling(slots=64, prefix=800, question=256, new_tokens=512)
+# Every example a row: batches of 8 for Gemma 1 7B and of 32 for Gemma 2 9B and 27B are the paper's.
+TRAINED = (
+    ('gemma_2b', 'v5e:2x2', Sizes(fsdp=2, tensor=2), Training(16, 1024)),
+    ('gemma2_2b', 'v5e:2x2', Sizes(fsdp=4), Training(16, 512)),
+    ('gemma_7b', 'v5p:2x2x1', Sizes(fsdp=4), Training(8, 1024)),
+    ('gemma2_9b', 'v5e:4x4', Sizes(fsdp=16), Training(32, 512)),
+    ('gemma2_9b', 'v5p:2x2x1', Sizes(fsdp=4), Training(32, 512)),
+    ('gemma2_27b', 'v5e:4x8', Sizes(fsdp=32), Training(32, 512)),
+    ('gemma2_27b', 'v5p:2x2x2', Sizes(fsdp=8), Training(32, 512)),
+)
 
 
-def print_table() -> None:
+def print_sampling_table() -> None:
     """Sampling with 64 rows and with as many as fit: bytes of a chip by the compiler, and the roofline."""
     print(
-        f'Decode with a prefix of {TABLE_SHAPE.prefix}, questions of {TABLE_SHAPE.question} and samples of up to '
-        f'{TABLE_SHAPE.new_tokens} tokens, half of which rows have drawn on average.\n'
+        f'Decode with a prefix of {SAMPLING.prefix}, questions of {SAMPLING.question} and samples of up to '
+        f'{SAMPLING.new_tokens} tokens, half of which rows have drawn on average.\n'
     )
     print('| model | slice | rows | arguments + temporaries, GiB a chip | in all, planned | tokens/s at most |')
     print('|---|---|---|---|---|---|')
-    for name, topology, tensor in TABLE:
+    for name, topology, tensor in SAMPLED:
         config, slice_, sizes = variant(name), parse_slice(topology), Sizes(tensor=tensor)
         mesh = slice_mesh(slice_, sizes)
-        for slots in (TABLE_SHAPE.slots, auto_slots(config, sizes, TABLE_SHAPE, slice_.usable, jnp.bfloat16, 512)):
-            shape = TABLE_SHAPE._replace(slots=slots)
+        for slots in (SAMPLING.slots, auto_slots(config, sizes, SAMPLING, slice_.usable, jnp.bfloat16, 512)):
+            shape = SAMPLING._replace(slots=slots)
             told = lower_sampling(config, mesh, shape)['decode'].compile().memory_analysis()
             print(
                 f'| {name} | {topology}, tensor={tensor} | {slots} | {told.argument_size_in_bytes / GIB:.2f} + '
-                f'{told.temp_size_in_bytes / GIB:.2f} | {planned(config, sizes, shape).total / GIB:.2f} | '
+                f'{told.temp_size_in_bytes / GIB:.2f} | {planned_sampling(config, sizes, shape).total / GIB:.2f} | '
                 f'{roofline(config, slice_.kind, sizes, shape):,.0f} |',
                 flush=True,
             )
+
+
+def print_training_table() -> None:
+    """Optimisation steps: bytes of a chip by the compiler, and the roofline."""
+    print('\nFine-tuning of all weights, bfloat16 arithmetic on float32 masters and moments.\n')
+    print(
+        '| model | slice | rows x tokens | arguments + temporaries, GiB a chip | in all, planned | steps/s at most | '
+        'by | MFU at most |'
+    )
+    print('|---|---|---|---|---|---|---|---|')
+    for name, topology, sizes, shape in TRAINED:
+        config, slice_ = variant(name), parse_slice(topology)
+        told = lower_train_step(config, slice_mesh(slice_, sizes), shape).compile().memory_analysis()
+        step = training_roofline(config, slice_, sizes, shape)
+        split = ', '.join(f'{axis}={size}' for axis, size in sizes._asdict().items() if size > 1)
+        print(
+            f'| {name} | {topology}, {split} | {shape.rows} x {shape.row_length:,} | '
+            f'{told.argument_size_in_bytes / GIB:.2f} + {told.temp_size_in_bytes / GIB:.2f} | '
+            f'{planned_training(config, sizes, shape).total / GIB:.2f} | {1 / step.seconds:.2f} | {step.bound} | '
+            f'{step.mfu:.0%} |',
+            flush=True,
+        )
 
 
 if __name__ == '__main__':

@@ -35,8 +35,9 @@ GIB = 2**30
 
 
 class Kind(NamedTuple):
-    """A kind of TPU. Sources: its Cloud TPU data sheet (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e); `usable`: what
-    the compiler leaves a program of it.
+    """A kind of TPU. Sources: its Cloud TPU data sheet (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e), which gives the
+    links of a chip together, two a dimension and both ways, and when sizes close to rings; v4's link: arXiv 2304.01433;
+    `usable`: what the compiler leaves a program of it.
     """
 
     dimensions: int  # of its slices
@@ -44,13 +45,15 @@ class Kind(NamedTuple):
     usable: float  # GiB of a chip
     teraflops: float  # peak of a chip, bfloat16, 1e12 a second
     bandwidth: float  # of a chip's memory, 1e9 bytes a second
+    link: float  # of one link to a neighbour, one way, 1e9 bytes a second
+    ring: int  # a size of its slices that is a multiple of this closes to a ring; in 3-D slices, when all are
 
 
 KINDS = {
-    'v4': Kind(3, 4096, 30.75, 275, 1228),
-    'v5e': Kind(2, 256, 15.75, 197, 819),
-    'v5p': Kind(3, 8960, 95, 459, 2765),
-    'v6e': Kind(2, 256, 31.24, 918, 1640),
+    'v4': Kind(3, 4096, 30.75, 275, 1228, 50, 4),
+    'v5e': Kind(2, 256, 15.75, 197, 819, 50, 16),
+    'v5p': Kind(3, 8960, 95, 459, 2765, 100, 4),
+    'v6e': Kind(2, 256, 31.24, 918, 1640, 100, 16),
 }
 
 
@@ -63,6 +66,7 @@ class Slice(NamedTuple):
         chips: How many.
         host_bounds: Chips of one host, (x, y, z).
         usable: Bytes of a chip that a program may have.
+        links: Neighbours of the chip that has fewest, one in a corner: what it gets comes over these.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Slice(NamedTuple):
     chips: int
     host_bounds: tuple[int, int, int]
     usable: int
+    links: int
 
 
 def parse_slice(name: str) -> Slice:
@@ -94,7 +99,11 @@ def parse_slice(name: str) -> Slice:
         bounds = (2, 2, 1)
     if any(size % bound for size, bound in zip(sizes, bounds, strict=False)):
         raise UserError(f'--topology={name}: its hosts hold 2x2 chips, so both of its first sizes must be even')
-    return Slice(name, kind, chips, bounds, int(KINDS[kind].usable * GIB))
+    rings = [size % KINDS[kind].ring == 0 for size in sizes]
+    if KINDS[kind].dimensions == 3:
+        rings = [all(rings)] * 3
+    links = sum((size > 1) + ring for size, ring in zip(sizes, rings, strict=True))
+    return Slice(name, kind, chips, bounds, int(KINDS[kind].usable * GIB), links)
 
 
 def check_mesh(slice_: Slice, sizes) -> None:
@@ -384,8 +393,84 @@ def roofline(
     return shape.slots / seconds
 
 
+class StepTime(NamedTuple):
+    """What an optimisation step takes at least, in seconds, of a chip's arithmetic, its memory and its links."""
+
+    arithmetic: float
+    memory: float
+    links: float
+    useful: float  # arithmetic without what is computed again
+
+    @property
+    def bound(self) -> str:
+        """What it takes longest for."""
+        return max(('arithmetic', 'memory', 'links'), key=lambda name: getattr(self, name))
+
+    @property
+    def seconds(self) -> float:
+        return getattr(self, self.bound)
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs utilisation (arXiv 2204.02311, appendix B): useful FLOPs as a share of the peak."""
+        return self.useful / self.seconds
+
+
+def training_roofline(
+    config: GemmaConfig, slice_: Slice, sizes: Sizes, shape: Training, dtype=jnp.bfloat16
+) -> StepTime:
+    """The least time of a step on a packed batch, padding included.
+
+        seconds = max(FLOPs a chip / peak FLOP/s, bytes a chip / bandwidth, bytes received / links of a corner chip)
+        FLOPs   = 8 a weight and token + 16 a query head, dimension, token and key that it reads; of these 2 and 4 are
+                  the forward pass once more, which `useful` leaves out (6 and 12; unrolled layers do without, too)
+        bytes   = masters and moments, 12 a weight, read and written
+                + weights as multiplied, whole layers: read forward, again and backward; and their gradients, once
+                + what each product of a layer gives, and logits: written and read forward, again and as a gradient
+        received = fsdp: layers' weights, forward and backward, and their gradients: 3 (n - 1) / n of a whole layer
+                + data: gradients, all-reduced
+                + tensor: two all-reduces of the stream a layer, forward, again and backward
+
+    The three overlap wholly. Scores stay on the chip, the vocabulary's sums, norms and the start of kernels cost
+    nothing. Embedding rows are looked up, not multiplied: the table counts once, for the logits of all tokens.
+    """
+    table, *layers = _weights(config, sizes)
+    kept = table + sum(layers)
+    _, *layers = _weights(config, sizes._replace(fsdp=1))
+    whole, item, again = sum(layers), jnp.dtype(dtype).itemsize, int(not config.is_unrolled)
+    tokens = _split(shape.rows, sizes.data * sizes.fsdp) * shape.row_length
+    of_vocabulary = _split(shape.rows, sizes.data) * shape.row_length  # tokens whose logits a chip has a part of
+    ffw = _split(config.ffw_dim, sizes.tensor)
+    heads, kv_heads = _split(config.num_heads, sizes.tensor), _split(config.num_kv_heads, sizes.tensor)
+
+    products = tokens * whole + of_vocabulary * table
+    attention = config.num_layers * heads * config.head_dim * tokens * _seen(shape.row_length)
+    useful = 6 * products + 12 * attention
+    flops = useful + again * (2 * products + 4 * attention)
+
+    widths = 2 * (heads + kv_heads) * config.head_dim + 3 * ffw + 2 * config.embed_dim
+    activations = config.num_layers * tokens * widths * item
+    activations += of_vocabulary * _split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
+    moved = 2 * 12 * kept + (3 + again) * (whole + table) * item + 2 * (2 + again) * activations
+
+    received = 3 * whole * item * (1 - 1 / sizes.fsdp)
+    received += 2 * kept * item * (1 - 1 / sizes.data)
+    stream = tokens * config.embed_dim * item
+    received += 2 * config.num_layers * (2 + again) * 2 * stream * (1 - 1 / sizes.tensor)
+
+    chip = KINDS[slice_.kind]
+    peak = chip.teraflops * 1e12
+    links = received / (chip.link * 1e9 * slice_.links) if received else 0.0
+    return StepTime(flops / peak, moved / (chip.bandwidth * 1e9), links, useful / peak)
+
+
 def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> int:
-    """What a training step makes on the way: the larger of two peaks, in the loss and in a layer's gradient."""
+    """What a training step makes on the way: the larger of two peaks, in the loss and in a layer's gradient.
+
+    The weights as they are multiplied are kept for all layers. Casting each in its own layer does not save them: the
+    compiler takes the casts out of the loop again, and the gradients, of float32 weights now, take twice the bytes
+    (9B on v5e:4x4: temporaries of 4.08 GiB instead of 3.11).
+    """
     table, *layers = _weights(config, sizes)
     item, copied = jnp.dtype(dtype).itemsize, jnp.dtype(dtype) != jnp.float32
     rows = shape.microbatch_rows or shape.rows

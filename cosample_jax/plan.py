@@ -37,10 +37,11 @@ FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report':
 
 def predict(config, slice_: memory.Slice | None = None) -> dict:
     """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...}`` of a
-    finalized config.
+    finalized config; on a slice ``"training"``, too.
 
     Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training. Memory is as
-    `memory_section` says: of the chips of `slice_`, or of this machine's devices.
+    `memory_section` says: of the chips of `slice_`, or of this machine's devices. Training is as `training_section`
+    says.
     """
     speed = _matmul_flops() / REFERENCE_FLOPS
     splits = tasks.get(config.task.name).build(config)
@@ -80,11 +81,15 @@ def predict(config, slice_: memory.Slice | None = None) -> dict:
         answered.append(_work(DECODE, samples * solution, 2 * params[model], 3, samples))
     stages['finetune'] = _total(learned, speed)
     stages['evaluate'] = _total(answered, speed)
-    return {
+    section = memory_section(config, lengths(config, splits, count), slice_)
+    prediction = {
         'stages': stages,
         'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1),
-        'memory': memory_section(config, lengths(config, splits, count), slice_),
+        'memory': section,
     }
+    if slice_ is not None:
+        prediction['training'] = training_section(config, section, slice_)
+    return prediction
 
 
 def lengths(config, splits: dict, count: Callable[[str], float]) -> dict[str, int]:
@@ -147,6 +152,25 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
             row['fix'] = _smallest_fix(config, tokens, stage, name, accelerated, there, more_devices)
         rows.append(row)
     return {'device': device, 'slice': slice_.name if slice_ else '', 'bytes': there, 'rows': rows}
+
+
+def training_section(config, section: dict, slice_: memory.Slice) -> list[dict]:
+    """Of each trained model of a `memory_section`, how fast its fullest batch can be on the slice at most: seconds a
+    step, what ``bound`` it is by, its ``mfu``, and the ``hours`` of a cell's steps at each budget.
+    """
+    sizes = memory.Sizes(*(config.mesh[axis] for axis in sharding.MESH_AXES))
+    rows = []
+    for row in section['rows']:
+        if row['stage'] != 'fine-tuning':
+            continue
+        shape = memory.Training(**row['shape'])
+        step = memory.training_roofline(variant(row['variant']), slice_, sizes, shape)
+        hours = {
+            level: config.finetune.steps[row['model']][level] * step.seconds / 3600 for level in config.budget.levels
+        }
+        told = {'seconds': step.seconds, 'bound': step.bound, 'mfu': step.mfu, 'hours': hours}
+        rows.append({'model': row['model'], 'variant': row['variant'], 'shape': row['shape'], **told})
+    return rows
 
 
 def require_fit(prediction: dict) -> None:
@@ -245,6 +269,9 @@ def print_table(prediction: dict) -> None:
     console = Console()
     console.print(table)
     console.print(_memory_table(prediction['memory']))
+    if not here:
+        console.print(_training_table(prediction['training'], prediction['memory']['slice']))
+        console.print(*TRAINING_ASSUMPTIONS, sep='\n', style='dim')
 
 
 def _memory_table(section: dict):
@@ -259,6 +286,34 @@ def _memory_table(section: dict):
     for row in section['rows']:
         figures = (f'{row[field] / memory.GIB:.2f}' for field in (*memory.Memory._fields, 'total'))
         table.add_row(f'{row["model"]} {row["variant"]}', stages[row['stage']], *figures)
+    return table
+
+
+TRAINING_ASSUMPTIONS = (
+    'a model of data sheets, no measurement: arithmetic, memory and links of a corner chip at their peaks, all at once',
+    'every batch is the fullest, packed from the longest examples, and its padding is multiplied, too',
+    'layers are computed again for their gradients: 8 FLOPs a weight and token, of which MFU counts 6',
+    'hours are those of one cell at one learning rate, without validation and checkpoints',
+)
+
+
+def _training_table(rows: list[dict], name: str):
+    from rich.table import Table
+
+    levels = rows[0]['hours']
+    columns = ('rows x tokens', 'steps/s', 'bound by', 'MFU', *(f'hours, {level}' for level in levels))
+    table = Table('model', *columns, title=f'fine-tuning on {name}, at most')
+    for column in table.columns[1:]:
+        column.justify = 'right'
+    for row in rows:
+        table.add_row(
+            f'{row["model"]} {row["variant"]}',
+            f'{row["shape"]["rows"]:,} x {row["shape"]["row_length"]:,}',
+            f'{1 / row["seconds"]:.3g}',
+            row['bound'],
+            f'{row["mfu"]:.0%}',
+            *(f'{hours:,.1f}' for hours in row['hours'].values()),
+        )
     return table
 
 

@@ -3,11 +3,13 @@ SentencePiece files that look like Gemma's.
 """
 
 import functools
+import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -76,6 +78,23 @@ def run_processes():
         ended = 0 if kill_when is None else -signal.SIGKILL
         assert [process.returncode for process in processes] == [ended] * count, printed
         return printed
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def on_the_tpu_compiler():
+    """Runs a script where JAX sees no fake devices, and libtpu is loaded by nobody else; returns what it prints."""
+    if importlib.util.find_spec('libtpu') is None:
+        pytest.skip('the TPU compiler: libtpu is not importable (make check-all)')
+    environment = {name: value for name, value in os.environ.items() if name not in ('XLA_FLAGS', 'JAX_PLATFORMS')}
+    imports = 'from cosample_jax import aot, memory\nfrom cosample_jax.gemma.config import variant\n'
+
+    def run(script: str) -> str:
+        script = imports + textwrap.dedent(script)
+        done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
 
     return run
 

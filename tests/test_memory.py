@@ -121,6 +121,86 @@ def test_the_roofline_of_a_mesh_counts_a_chips_part():
     assert one < memory.roofline(config, 'v5p', memory.Sizes(fsdp=4), REAL) < 2 * one
 
 
+@pytest.mark.parametrize(
+    ('name', 'topology', 'fsdp', 'fits'),
+    [
+        ('gemma2_9b', 'v5e:2x4', 8, False),
+        ('gemma2_9b', 'v5e:4x4', 16, True),
+        ('gemma2_9b', 'v5p:2x2x1', 4, True),
+        ('gemma2_27b', 'v5e:4x4', 16, False),
+        ('gemma2_27b', 'v5e:4x8', 32, True),
+        ('gemma2_27b', 'v5p:2x2x1', 4, False),
+        ('gemma2_27b', 'v5p:2x2x2', 8, True),
+    ],
+)
+def test_the_smallest_slices_that_train_the_papers_models(name, topology, fsdp, fits):
+    needed = memory.fine_tuning(variant(name), memory.Sizes(fsdp=fsdp), memory.Training(32, 512)).total
+    assert (needed <= memory.parse_slice(topology).usable) == fits
+
+
+def test_the_training_roofline_by_hand():
+    """Gemma 1 2B on one chip: 18 layers of D 2048, F 16384, 8 query heads and one of keys, all of 256."""
+    config, shape = variant('gemma_2b'), memory.Training(4, 512)
+    weights = 18 * (2 * 2048 * 8 * 256 + 2 * 2048 * 256 + 3 * 2048 * 16_384 + 2 * 2048) + 2048
+    table = 256_000 * 2048
+    assert weights + table == config.num_params()
+    # Queries go in four blocks, the last of which alone reads all keys: 128, 256, 384 and 512, 320 on average.
+    pairs = 4 * 512 * 320 * 18 * 8 * 256
+    flops = 8 * (weights + table) * 4 * 512 + 16 * pairs
+    found = memory.training_roofline(config, memory.parse_slice('v5e:1x1'), memory.Sizes(), shape)
+    assert found.arithmetic == pytest.approx(flops / 197e12) == pytest.approx(0.21039, rel=1e-4)
+    assert found.bound == 'arithmetic' and found.seconds == found.arithmetic and found.links == 0
+    useful = 6 * (weights + table) * 4 * 512 + 12 * pairs
+    assert found.mfu == pytest.approx(useful / flops) == pytest.approx(0.75)
+    # Of a layer: queries and heads' results, keys and values, gate, up and their product, and the stream twice.
+    widths = 2 * 8 * 256 + 2 * 256 + 3 * 16_384 + 2 * 2048
+    made = 4 * 512 * (18 * widths * 2 + 256_000 * 4)
+    moved = 24 * (weights + table) + 4 * 2 * (weights + table) + 6 * made
+    assert found.memory == pytest.approx(moved / 819e9)
+    few = memory.Training(1, 64)  # tokens, and masters and moments are what takes long
+    assert memory.training_roofline(config, memory.parse_slice('v5e:1x1'), memory.Sizes(), few).bound == 'memory'
+
+
+def test_the_training_roofline_of_a_mesh_by_hand():
+    config, slice_ = variant('gemma2_9b'), memory.parse_slice('v5e:4x4')
+    shape = memory.Training(32, 512)
+    layers = config.num_non_embedding_params()
+    found = memory.training_roofline(config, slice_, memory.Sizes(fsdp=16), shape)
+    # A corner chip has two links of 50 GB/s, and 15 of 16 parts of all layers come three times.
+    assert found.links == pytest.approx(3 * 2 * layers * 15 / 16 / 100e9)
+    tokens = 2 * 512
+    flops = 8 * config.num_params() * tokens + 16 * 42 * 16 * 256 * tokens * 320
+    assert found.arithmetic == pytest.approx(flops / 197e12, rel=1e-3)
+    assert found.bound == 'links' and found.mfu < 0.75
+    # On four larger chips each has more to multiply.
+    v5p = memory.training_roofline(config, memory.parse_slice('v5p:2x2x1'), memory.Sizes(fsdp=4), shape)
+    assert v5p.bound == 'arithmetic' and v5p.arithmetic == pytest.approx(4 * flops / 459e12, rel=1e-3)
+    # Whole copies of everything send each other gradients alone, twice; parts of heads, the stream.
+    data = memory.training_roofline(config, slice_, memory.Sizes(data=16), shape)
+    assert data.links == pytest.approx(2 * 2 * config.num_params() * 15 / 16 / 100e9)
+    tensor = memory.training_roofline(config, slice_, memory.Sizes(data=4, tensor=4), shape)
+    stream = 2 * 42 * 3 * 2 * (8 * 512 * 3584 * 2) * 3 / 4
+    gradients = 2 * 2 * memory.weight_bytes(config, memory.Sizes(tensor=4), jnp.bfloat16) / 2 * 3 / 4
+    assert tensor.links == pytest.approx((stream + gradients) / 100e9)
+
+
+@pytest.mark.parametrize(
+    ('name', 'links'),
+    [
+        ('v5e:1x1', 0),
+        ('v5e:2x2', 2),
+        ('v5e:4x8', 2),
+        ('v6e:8x16', 3),  # rings of 16
+        ('v5e:16x16', 4),
+        ('v5p:2x2x1', 2),
+        ('v4:2x2x4', 3),
+        ('v5p:4x4x8', 6),  # whole cubes
+    ],
+)
+def test_links_of_a_corner_chip(name, links):
+    assert memory.parse_slice(name).links == links
+
+
 def test_this_machine_is_shared_by_the_devices_it_stands_for():
     name, whole = memory.this_device(memory.Sizes())
     assert name == 'this machine'

@@ -5,6 +5,7 @@ import pytest
 from cosample_jax import config as config_lib
 from cosample_jax import embedded, memory, plan
 from cosample_jax.errors import UserError
+from cosample_jax.gemma.config import variant
 from cosample_jax.tasks import arithmetic
 
 
@@ -138,3 +139,31 @@ def test_a_batch_is_packed_into_at_most_the_planned_rows(repository):
     shape = plan.training_shape(config, {'prefix': 0, 'question': 30}, 'weak')
     longest = packing.Example([2] * 60, [True] * 60)
     assert packing.pack([longest] * 33, 128, 4).tokens.shape == shape[:2] == (20, 128)
+
+
+def test_on_a_slice_the_plan_says_how_fast_training_can_be_at_most(repository, steady):
+    config, prediction = on_slice(repository, 'v5e:4x8', **{'mesh.fsdp': 32, 'finetune.row_multiple': 32})
+    told = {row['model']: row for row in prediction['training']}
+    assert list(told) == ['student', 'weak', 'strong']
+    planned = next(
+        row for row in prediction['memory']['rows'] if (row['stage'], row['model']) == ('fine-tuning', 'weak')
+    )
+    weak, shape = told['weak'], memory.Training(**planned['shape'])
+    step = memory.training_roofline(variant('gemma2_9b'), memory.parse_slice('v5e:4x8'), memory.Sizes(fsdp=32), shape)
+    assert (weak['seconds'], weak['bound'], weak['mfu']) == (step.seconds, step.bound, step.mfu)
+    assert weak['hours']['high'] == pytest.approx(config.finetune.steps.weak.high * step.seconds / 3600)
+    assert 0 < told['strong']['mfu'] <= 0.75 and told['strong']['seconds'] > 2 * weak['seconds']
+
+
+def test_the_printed_plan_has_the_speed_of_training_and_its_assumptions(repository, steady, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '140')
+    _, prediction = on_slice(repository, 'v5e:2x4', **{'mesh.fsdp': 8})
+    plan.print_table(prediction)
+    printed = capsys.readouterr().out.partition('fine-tuning on v5e:2x4, at most')[2]
+    assert all(line in printed for line in plan.TRAINING_ASSUMPTIONS)
+    student = next(line for line in printed.splitlines() if 'student gemma_7b' in line)
+    told = prediction['training'][0]
+    assert f'{1 / told["seconds"]:.3g}' in student and f'{told["hours"]["high"]:,.1f}' in student
+    here = plan.predict(config_lib.finalize(config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')))
+    plan.print_table(here)
+    assert 'at most' not in capsys.readouterr().out, 'of this machine no data sheet is known'
