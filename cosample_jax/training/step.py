@@ -24,7 +24,7 @@ class Recipe(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Float32 master weights and the optimizer's moments; `step` counts finished steps."""
+    """Float32 master weights, or adapters, and the optimizer's moments; `step` counts finished steps."""
 
     step: jax.Array
     params: Any
@@ -79,6 +79,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     learning_rate,
+    base=None,
     *,
     config: GemmaConfig,
     recipe: Recipe,
@@ -88,11 +89,13 @@ def train_step(
     """Takes one step; compiled once per (model, recipe, batch shape) in a process, whatever run calls it.
 
     The loss is summed over tokens and divided by the batch's token count. Metrics are scalars: ``loss`` (nats per
-    token), ``accuracy`` (teacher-forced argmax), ``tokens``, ``grad_norm``.
+    token), ``accuracy`` (teacher-forced argmax), ``tokens``, ``grad_norm``. With `base`, the state's parameters are
+    the adapters of these weights, which stay as they are: give them in `dtype`, no copy of them is made.
     """
 
     def objective(params):
-        total, counts = loss_lib.summed_loss(params, config, batch, dtype, mesh)
+        weights, adapters = (params, None) if base is None else (base, params)
+        total, counts = loss_lib.summed_loss(weights, config, batch, dtype, mesh, adapters)
         return total / jnp.maximum(counts['tokens'], 1.0), counts
 
     (loss, counts), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
