@@ -110,7 +110,7 @@ def compare_peers(out: Path, runs: int) -> None:
                 best[name] = rate(results[1]), batch
             print(line(sweep[-1]), flush=True)
     write(out / 'batches.csv', sweep)
-    varied = dataclasses.replace(VARIED, problems=16)
+    varied = dataclasses.replace(VARIED, problems=32)  # a queue as deep as runs have: 4 and 7 times the rows
     rows = []
     for title, works in {
         'fixed 128': {'k = 16': FIXED},

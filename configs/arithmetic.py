@@ -81,8 +81,9 @@ def _shrink(config) -> None:
     config.sampling.slots = 8
     config.sampling.max_new_tokens = 48
     config.budget.strong.high = 2
-    config.finetune.batch_size = 4
-    config.finetune.steps.low = config.finetune.steps.high = 2
+    for name in config_lib.MODELS:
+        config.finetune.batch_size[name] = 4
+        config.finetune.steps[name] = {'low': 2, 'high': 2}
     config.finetune.checkpoints = 1
     config.evaluate.maj_samples = 2
     config.evaluate.maj_problems = 4

@@ -9,8 +9,8 @@
   fsdp        devices the weights are split over;  tensor  devices the heads are split over
 
 Sampling as in the paper: 8 shots, temperature 0.7, top-k 3, 1 or 10 samples a problem from the strong model and, by
-nominal sizes, 3 or 30 from the weak one. Fine-tuning: 600 or 6,000 steps of 32 examples, ten checkpoints, learning rate
-from {1e-7, 5e-7, 1e-6} by validation accuracy. The paper gives its student the same number of examples in batches of 8.
+nominal sizes, 3 or 30 from the weak one. Fine-tuning: 600 or 6,000 steps of 32 examples, for the student 2,400 or
+24,000 of 8; ten checkpoints, learning rate from {1e-7, 5e-7, 1e-6} by validation accuracy.
 
 TPU slices, as the TPU compiler has them: the 27B samples on v5e:2x4 with tensor=8; it is fine-tuned on v5e:4x8 with
 fsdp=32 or on v5p:2x2x2 with fsdp=8, which take the whole run.
@@ -47,8 +47,10 @@ def get_config(arg: str | None = None):
 
     config.sampling.max_new_tokens = 320
     config.sampling.slots = 64
-    config.finetune.batch_size = 32
-    config.finetune.steps = {'low': 600, 'high': 6000}
+    # As many examples for all three: the student takes four times as many steps of a quarter of the size.
+    config.finetune.batch_size = {'weak': 32, 'strong': 32, 'student': 8}
+    for name, slower in {'weak': 1, 'strong': 1, 'student': 4}.items():
+        config.finetune.steps[name] = {'low': 600 * slower, 'high': 6000 * slower}
     config.finetune.row_length = 512
     config.finetune.row_multiple = 8
     config.evaluate.splits = ('test',)

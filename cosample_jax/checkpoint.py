@@ -59,11 +59,11 @@ class RunCheckpoints:
     """The checkpoints of one training run, under `directory`.
 
     ``state/`` holds the latest resumable state (weights, moments, history), saved by the clock. ``weights/`` holds the
-    best weights by validation accuracy; of equals, the earlier. They are separate managers because one keeps by recency
-    and the other by merit.
+    best weights by validation accuracy (of equals, the earlier), or with `keep` 'all' those of every validation. They
+    are separate managers because one keeps by recency and the other by merit.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory, keep: str = 'best'):
         directory = _absolute(directory)
         self._state = ocp.CheckpointManager(
             directory / 'state',
@@ -72,7 +72,7 @@ class RunCheckpoints:
         self._weights = ocp.CheckpointManager(
             directory / 'weights',
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=1,
+                max_to_keep=1 if keep == 'best' else None,
                 best_fn=lambda metrics: metrics['accuracy'] - 1e-9 * metrics['step'],
                 best_mode='max',
                 enable_async_checkpointing=False,
@@ -102,6 +102,10 @@ class RunCheckpoints:
         if step not in self._weights.all_steps():
             metrics = {'accuracy': accuracy, 'step': step}
             self._weights.save(step, args=ocp.args.StandardSave(params), metrics=metrics)
+
+    def all_steps(self) -> list[int]:
+        """Of the weights that are kept."""
+        return list(self._weights.all_steps())
 
     def best_step(self) -> int | None:
         return self._weights.best_step()

@@ -38,9 +38,6 @@ _AT_LEAST_ONE = (
     'sampling.max_new_tokens',
     'budget.strong.low',
     'budget.strong.high',
-    'finetune.batch_size',
-    'finetune.steps.low',
-    'finetune.steps.high',
     'finetune.checkpoints',
     'finetune.row_length',
     'finetune.row_multiple',
@@ -113,14 +110,18 @@ def base() -> ConfigDict:
     budget.flops_per_token.strong = config_dict.placeholder(float)
 
     finetune = config.finetune = ConfigDict()
-    finetune.batch_size = 16  # examples a step
-    finetune.steps = ConfigDict({'low': 40, 'high': 400})
+    finetune.batch_size = ConfigDict(dict.fromkeys(MODELS, 16))  # examples a step
+    finetune.steps = ConfigDict({name: {'low': 40, 'high': 400} for name in MODELS})
     # Several learning rates: the best by validation accuracy is taken.
     finetune.learning_rate = ConfigDict(dict.fromkeys(MODELS, (1e-3,)))
-    finetune.checkpoints = 10  # evenly spaced; the best by validation accuracy is kept
+    finetune.checkpoints = 10  # evenly spaced, each validated
+    finetune.keep = 'best'  # by validation accuracy, or 'all': which of their weights stay
     finetune.seeds = (0,)
     finetune.row_length = 128  # tokens of a packed row
+    finetune.too_long = 'fail'  # for a row: 'fail' before anything is trained, or 'drop' such examples and count them
     finetune.row_multiple = 4  # a batch takes a multiple of this many rows: each count of rows compiles once
+    # Rows that go through the model at a time, their gradients summed; 0 = all. Batches take a multiple of it, too.
+    finetune.microbatch_rows = 0
 
     evaluate = config.evaluate = ConfigDict()
     evaluate.splits = ('test', 'functional')
@@ -308,9 +309,14 @@ def _validate(config: ConfigDict) -> None:
         _require(get(config, name) > 0, config, name, 'above 0')
     budget, finetune = config.budget, config.finetune
     _require(budget.strong.high >= budget.strong.low, config, 'budget.strong.high', 'at least the low one')
-    for level in LEVELS:
-        enough = finetune.steps[level] >= finetune.checkpoints
-        _require(enough, config, f'finetune.steps.{level}', 'at least config.finetune.checkpoints')
+    for name in MODELS:
+        _require(finetune.batch_size[name] >= 1, config, f'finetune.batch_size.{name}', 'at least 1')
+        for level in LEVELS:
+            enough = finetune.steps[name][level] >= finetune.checkpoints
+            _require(enough, config, f'finetune.steps.{name}.{level}', 'at least config.finetune.checkpoints')
+    _choice(config, 'finetune.keep', ('best', 'all'))
+    _choice(config, 'finetune.too_long', ('fail', 'drop'))
+    _require(finetune.microbatch_rows >= 0, config, 'finetune.microbatch_rows', 'at least 0')
     fits = config.evaluate.maj_problems <= config.task.num_test
     _require(fits, config, 'evaluate.maj_problems', 'at most config.task.num_test')
 

@@ -123,10 +123,11 @@ class Sampling(NamedTuple):
 
 
 class Training(NamedTuple):
-    """The shape of a packed batch."""
+    """The shape of a packed batch; `microbatch_rows` of it at a time, 0 is all of them."""
 
     rows: int
     row_length: int
+    microbatch_rows: int = 0
 
 
 class Memory(NamedTuple):
@@ -225,6 +226,31 @@ def this_device(sizes) -> tuple[str, int]:
     devices = math.prod(getattr(sizes, axis) for axis in sharding.MESH_AXES)
     whole = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     return 'this machine' if devices == 1 else f'each of {devices} devices of this machine', whole // devices
+
+
+# Of devices that are no TPUs of KINDS, dense bfloat16, from NVIDIA's data sheets: 1e12 FLOP/s.
+_GPU_TERAFLOPS = {'H100': 989, 'H200': 989, 'A100': 312}
+_TPU_NAMES = {
+    'TPU v4': 'v4',
+    'TPU v5 lite': 'v5e',
+    'TPU v5e': 'v5e',
+    'TPU v5': 'v5p',
+    'TPU v5p': 'v5p',
+    'TPU v6 lite': 'v6e',
+}
+
+
+def peak_flops(sizes, device_kind: str | None = None) -> float | None:
+    """FLOP/s in bfloat16 that a mesh of `sizes` has at most by the data sheets; None for devices not known here.
+
+    `device_kind` is what JAX calls the device; None asks for this machine's.
+    """
+    kind = jax.devices()[0].device_kind if device_kind is None else device_kind
+    teraflops = next((flops for name, flops in _GPU_TERAFLOPS.items() if name in kind), None)
+    if kind in _TPU_NAMES:
+        teraflops = KINDS[_TPU_NAMES[kind]].teraflops
+    devices = math.prod(getattr(sizes, axis) for axis in sharding.MESH_AXES)
+    return None if teraflops is None else teraflops * 1e12 * devices
 
 
 def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0) -> Memory:
@@ -371,15 +397,18 @@ def training_temporaries(
     else:
         table, *layers = _weights(config, sizes)
     item, copied = jnp.dtype(dtype).itemsize, jnp.dtype(dtype) != jnp.float32
-    tokens = _split(shape.rows, sizes.data * sizes.fsdp) * shape.row_length
+    rows = shape.microbatch_rows or shape.rows
+    tokens = _split(rows, sizes.data * sizes.fsdp) * shape.row_length
     kept = sum(layers) * item * copied  # the weights as they are multiplied
     kept += table * (item * copied + 4)  # the same of the table, and its gradient
     kept += config.num_layers * tokens * config.embed_dim * item  # what goes from layer to layer
 
+    if rows < shape.rows:  # the gradients' sums
+        kept += 4 * (table + sum(layers))
     chunk = loss_lib.chunk_length(shape.row_length, config.vocab_size)
-    logits = _split(shape.rows, sizes.data) * chunk * _split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
+    logits = _split(rows, sizes.data) * chunk * _split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
     in_the_loss = logits + logits * item // 4  # themselves in float32, and their gradient as it is multiplied
-    in_the_loss += _split(shape.rows, sizes.data) * shape.row_length * config.embed_dim * item  # what they are made of
+    in_the_loss += _split(rows, sizes.data) * shape.row_length * config.embed_dim * item  # what they are made of
     in_the_loss += table * item  # the gradient that a chunk gives the table, before it is added
 
     ffw, heads = _split(config.ffw_dim, sizes.tensor), _split(config.num_heads, sizes.tensor)

@@ -66,9 +66,11 @@ def predict(config, slice_: memory.Slice | None = None) -> dict:
     for model in config.roles.trained:
         mine = [cell for cell in grid if cell.model == model]
         runs = [
-            (cell, config.finetune.steps[cell.budget]) for cell in mine for _ in config.finetune.learning_rate[model]
+            (cell, config.finetune.steps[model][cell.budget])
+            for cell in mine
+            for _ in config.finetune.learning_rate[model]
         ]
-        tokens = sum(steps for _, steps in runs) * config.finetune.batch_size * (question + solution)
+        tokens = sum(steps for _, steps in runs) * config.finetune.batch_size[model] * (question + solution)
         learned.append(_work(TRAIN, tokens, 6 * params[model], 2))
         validated = len(runs) * config.finetune.checkpoints * config.task.num_validation
         learned.append(_work(DECODE, validated * solution, 2 * params[model], 1))
@@ -105,13 +107,15 @@ def sampling_shape(config, tokens: dict[str, int], name: str) -> memory.Sampling
     )
 
 
-def training_shape(config, tokens: dict[str, int]) -> memory.Training:
-    """The most rows that a batch can be packed into: every example as long as the longest question and answer."""
+def training_shape(config, tokens: dict[str, int], name: str) -> memory.Training:
+    """Of the model called `name`, the most rows that a batch can be packed into: every example as long as the longest
+    question and answer.
+    """
     row_length = config.finetune.row_length
     in_a_row = max(1, row_length // (tokens['question'] + config.sampling.max_new_tokens))
-    rows = -(-config.finetune.batch_size // in_a_row)
-    multiple = config.finetune.row_multiple
-    return memory.Training(-(-rows // multiple) * multiple, row_length)
+    rows = -(-config.finetune.batch_size[name] // in_a_row)
+    multiple = math.lcm(config.finetune.row_multiple, config.finetune.microbatch_rows or 1)
+    return memory.Training(-(-rows // multiple) * multiple, row_length, config.finetune.microbatch_rows)
 
 
 def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None = None) -> dict:
@@ -164,7 +168,7 @@ def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: 
     sizes = memory.Sizes(*(config.mesh[axis] for axis in sharding.MESH_AXES))
     model = variant(config.models[name].variant)
     if stage != 'sampling':
-        shape = training_shape(config, tokens)
+        shape = training_shape(config, tokens, name)
         return shape, memory.fine_tuning(model, sizes, shape, dtype)
     shape = sampling_shape(config, tokens, name)
     if not shape.slots:
@@ -180,7 +184,7 @@ def _smallest_fix(
     of equals, the one that needs no more devices. A mesh axis may take what 'data' has, too.
     """
     have = math.prod(config.mesh[axis] for axis in sharding.MESH_AXES)
-    for (_, devices), changes in sorted(_changes(config, stage), key=lambda change: change[0]):
+    for (_, devices), changes in sorted(_changes(config, stage, name), key=lambda change: change[0]):
         if devices > have and not more_devices:
             continue
         other = ConfigDict(config.to_dict())
@@ -191,10 +195,10 @@ def _smallest_fix(
     return ''
 
 
-def _changes(config, stage: str) -> Iterator[tuple[tuple[float, int], dict[str, int]]]:
+def _changes(config, stage: str, name: str) -> Iterator[tuple[tuple[float, int], dict[str, int]]]:
     """((factor, devices), fields) of the settings to try."""
     mesh = memory.Sizes(*(config.mesh[axis] for axis in sharding.MESH_AXES))
-    field = 'sampling.slots' if stage == 'sampling' else 'finetune.batch_size'
+    field = 'sampling.slots' if stage == 'sampling' else f'finetune.batch_size.{name}'
     value = config_lib.get(config, field)
     ways = mesh.data * mesh.fsdp if stage == 'sampling' else 1
     for fewer in range(value - ways, 0, -ways):

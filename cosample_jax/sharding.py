@@ -94,6 +94,11 @@ def param_shardings(params: Any, mesh: Mesh) -> Any:
     return jax.tree.map_with_path(of, params)
 
 
+def constrain_params(params: Any, mesh: Mesh) -> Any:
+    """Asks the compiler, inside jit, to lay parameters, gradients or moments out as `param_shardings` says."""
+    return jax.lax.with_sharding_constraint(params, param_shardings(params, mesh))
+
+
 def row_shards(mesh: Mesh) -> int:
     """Over how many devices rows are split."""
     return math.prod(mesh.shape[axis] for axis in RULES['rows'])
@@ -107,8 +112,12 @@ def check_rows(mesh: Mesh, rows: int, name: str) -> None:
 
 
 def rows_to_global(tree: Any, mesh: Mesh) -> Any:
-    """Arrays split by rows over the mesh, from this host's rows (all of them, when there is one host)."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(named(mesh, ('rows',)), x), tree)
+    """Arrays split by rows over the mesh. Every process gives all rows, and its devices take theirs."""
+
+    def of(x):
+        return jax.make_array_from_callback(x.shape, named(mesh, ('rows',)), lambda index: x[index])
+
+    return jax.tree.map(of, tree)
 
 
 def is_mine(number: int) -> bool:

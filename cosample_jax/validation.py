@@ -1,5 +1,7 @@
 """Accuracy of a model on a set of problems: generated zero-shot and greedily, graded as everything else is."""
 
+from collections.abc import Callable
+
 from cosample_jax import memory, sharding, tasks
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.tokenizer import Tokenizer
@@ -20,13 +22,15 @@ class Validation:
         self._requests = asking.requests(tokenizer, problems, shots=(), count=lambda _: 1)
         self._settings = asking.settings(config, tokenizer, 'validation', greedy=True)
 
-    def accuracy(self, params, variant: GemmaConfig) -> float:
-        """Share of the problems whose greedy solution has the right final answer."""
+    def accuracy(self, params, variant: GemmaConfig, should_stop: Callable[[], bool] = lambda: False) -> float | None:
+        """Share of the problems whose greedy solution has the right final answer; None when `should_stop` said so."""
         settings = memory.with_slots(self._settings, variant, self._sizes, self._requests)
         engine = Engine(params, variant, settings, self._requests, self._mesh)
         pairs = {
             done.problem_id: (self._golds[done.problem_id], asking.text(self._tokenizer, done))
-            for done in engine.sample(self._requests)
+            for done in engine.sample(self._requests, should_stop)
         }
+        if len(pairs) < len(self._requests):
+            return None
         verdicts = equivalence.grade_many(self._markers, pairs)
         return sum(verdict.correct for verdict in verdicts.values()) / len(verdicts)

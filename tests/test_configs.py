@@ -29,4 +29,7 @@ def test_the_arithmetic_sizes(repository, size, init):
 
 def test_a_smoke_run_is_small(repository):
     config = config_lib.finalize(config_lib.load(f'{repository}/configs/arithmetic.py:size=smoke'))
-    assert config.task.num_train <= 8 and max(config.finetune.steps.to_dict().values()) <= 4
+    assert (
+        config.task.num_train <= 8
+        and max(n for steps in config.finetune.steps.to_dict().values() for n in steps.values()) <= 4
+    )

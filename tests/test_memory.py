@@ -189,3 +189,24 @@ def test_left_open_the_rows_are_as_many_as_fit():
     assert memory.with_slots(chosen, config, memory.Sizes(), requests) is chosen
     with pytest.raises(UserError, match='sampling of gemma2_27b needs .* for 1 rows, the fewest'):
         memory.with_slots(settings, variant('gemma2_27b'), memory.Sizes(), requests)
+
+
+def test_microbatches_take_less_for_activations_and_once_more_the_gradients():
+    config, sizes = variant('gemma2_2b'), memory.Sizes(fsdp=4)
+    whole = memory.training_temporaries(config, sizes, memory.Training(64, 512))
+    fewer = memory.training_temporaries(config, sizes, memory.Training(64, 512, microbatch_rows=16))
+    as_small = memory.training_temporaries(config, sizes, memory.Training(16, 512))
+    assert fewer < whole
+    assert fewer - as_small == memory.weight_bytes(config, sizes, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'teraflops'),
+    [('TPU v4', 275), ('TPU v5 lite', 197), ('TPU v5p', 459), ('TPU v6 lite', 918), ('NVIDIA H200', 989)],
+)
+def test_peak_of_known_devices(kind, teraflops):
+    assert memory.peak_flops(memory.Sizes(data=2, tensor=4), kind) == 8e12 * teraflops
+
+
+def test_peak_of_other_devices_is_not_guessed():
+    assert memory.peak_flops(memory.Sizes(), 'cpu') is None

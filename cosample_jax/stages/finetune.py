@@ -1,12 +1,16 @@
 """finetune: full fine-tuning of every cell from its base weights, on the kept solutions, for the same number of steps.
 
-Ten checkpoints a cell, the best by validation accuracy is kept. ``finetune/<cell>/cell.json`` is written last and makes
-a cell finished; an unfinished one goes on from its latest state.
+Ten checkpoints a cell, the best by validation accuracy is kept (or all: config.finetune.keep). ``metrics.jsonl`` and
+``tensorboard/`` lie beside them, for each learning rate. ``finetune/<cell>/cell.json`` is written last and makes a cell
+finished; an unfinished one goes on from its latest state.
 """
+
+import math
 
 import grain
 
-from cosample_jax import cells, checkpoint, progress, sharding
+from cosample_jax import cells, checkpoint, memory, progress, sharding
+from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import read_json, write_json
@@ -42,18 +46,19 @@ def _record_path(workdir, cell: cells.Cell):
 
 def _num_steps(config, cell: cells.Cell) -> int:
     """Steps of a cell, over all learning rates."""
-    return len(config.finetune.learning_rate[cell.model]) * config.finetune.steps[cell.budget]
+    return len(config.finetune.learning_rate[cell.model]) * config.finetune.steps[cell.model][cell.budget]
 
 
 def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validation: Validation, bar) -> dict:
     """Trains a cell once per learning rate and returns the record of the best run by validation accuracy."""
-    steps = config.finetune.steps[cell.budget]
-    batch_size = config.finetune.batch_size
-    kept = cells.training_data(config, workdir, cell.data, cell.budget)
+    settings = config.finetune
+    steps, batch_size = settings.steps[cell.model][cell.budget], settings.batch_size[cell.model]
+    kept, examples, too_long = _examples(cell, config, workdir, tokenizer)
     record = {
         **cell._asdict(),
         'cell': cell.name,
         'kept': len(kept),
+        'too_long': too_long,
         'unique': len({(k.problem.id, k.solution) for k in kept}),
         'problems': len({k.problem.id for k in kept}),
     }
@@ -61,19 +66,24 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
         bar.advance(_num_steps(config, cell))
         return record | {'trained': False, 'reason': NOT_TRAINED, 'steps': 0, 'tokens': 0, 'epochs': 0.0}
     variant = gemma_config.variant(config.models[cell.model].variant)
-    base = checkpoint.load_weights(workdir.model_dir(cell.model), variant, mesh=sharding.run_mesh(config))
-    examples = [
-        packing.example(tokenizer, [(prompts.zero_shot(k.problem.question), prompts.target(k.solution))]) for k in kept
-    ]
+    mesh = sharding.run_mesh(config)
+    base = checkpoint.load_weights(workdir.model_dir(cell.model), variant, mesh=mesh)
     # Random access: the examples of step s are a pure function of (seed, s). Every epoch has an order of its own.
     order = grain.MapDataset.range(len(examples)).shuffle(seed=config.seed + cell.seed).repeat()
 
+    def chosen(step: int) -> list[int]:
+        return [int(order[i]) for i in range(step * batch_size, (step + 1) * batch_size)]
+
     def batch(step: int) -> packing.Batch:
-        chosen = [examples[int(order[i])] for i in range(step * batch_size, (step + 1) * batch_size)]
-        return packing.pack(chosen, config.finetune.row_length, config.finetune.row_multiple)
+        multiple = math.lcm(settings.row_multiple, settings.microbatch_rows or 1)
+        return packing.pack([examples[i] for i in chosen(step)], settings.row_length, multiple)
+
+    def show(n: int, metrics: dict) -> None:
+        shown = {'loss': 'loss', 'useful tokens/s': 'tokens_per_s', 'MFU': 'mfu'}
+        bar.advance(n, **{name: metrics[key] for name, key in shown.items() if key in metrics})
 
     runs = []
-    for rate in config.finetune.learning_rate[cell.model]:
+    for rate in settings.learning_rate[cell.model]:
         directory = f'lr-{rate:g}'
         result = loop.train(
             base,
@@ -82,10 +92,14 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
             steps=steps,
             learning_rate=loop.warmup_cosine(rate, steps, warmup=max(1, steps // 20)),
             directory=workdir.cell_dir(cell.name) / directory,
-            validate=lambda params: validation.accuracy(params, variant),
-            num_checkpoints=config.finetune.checkpoints,
-            mesh=sharding.run_mesh(config),
-            on_progress=lambda n, metrics: bar.advance(n, loss=metrics['loss']),
+            validate=lambda params, should_stop: validation.accuracy(params, variant, should_stop),
+            num_checkpoints=settings.checkpoints,
+            keep=settings.keep,
+            microbatch_rows=settings.microbatch_rows,
+            mesh=mesh,
+            names=lambda step: [kept[i].problem.id for i in chosen(step)],
+            peak_flops=memory.peak_flops(config.mesh),
+            on_progress=show,
         )
         runs.append((result.best['accuracy'], rate, directory, result))
     accuracy, rate, directory, result = max(runs, key=lambda run: run[0])
@@ -94,6 +108,7 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
         'reason': '',
         'steps': steps,
         'tokens': result.tokens,
+        'examples': steps * batch_size,
         'epochs': round(steps * batch_size / len(kept), 3),
         'learning_rate': rate,
         'best_step': result.best['step'],
@@ -101,3 +116,27 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
         'weights': directory,
         'history': result.history,
     }
+
+
+def _examples(
+    cell: cells.Cell, config, workdir, tokenizer: Tokenizer
+) -> tuple[list[cells.Kept], list[packing.Example], int]:
+    """What the cell learns from, as it is and as tokens; and how many were dropped because no row takes them.
+
+    UserError for one of these, unless config.finetune.too_long is 'drop'.
+    """
+    kept = cells.training_data(config, workdir, cell.data, cell.budget)
+    examples = [
+        packing.example(tokenizer, [(prompts.zero_shot(k.problem.question), prompts.target(k.solution))]) for k in kept
+    ]
+    lengths = [packing.positions(example) for example in examples]
+    fits = [length <= config.finetune.row_length for length in lengths]
+    if not all(fits) and config.finetune.too_long == 'fail':
+        longest = max(range(len(kept)), key=lambda i: lengths[i])
+        raise UserError(
+            f'{cell.name}: {fits.count(False)} of {len(kept)} examples are longer than a row, that of problem '
+            f'{kept[longest].problem.id} most: raise config.finetune.row_length ({config.finetune.row_length}) to '
+            f'{lengths[longest]}, or drop them with --config.finetune.too_long=drop'
+        )
+    which = [i for i, fit in enumerate(fits) if fit]
+    return [kept[i] for i in which], [examples[i] for i in which], len(kept) - len(which)

@@ -44,7 +44,9 @@ def _pretrain(name: str, number: int, config, workdir) -> dict:
             directory=workdir.path('pretrain', name),
             recipe=RECIPE,
             mesh=sharding.run_mesh(config),
-            on_progress=lambda n, metrics: bar.advance(n, loss=metrics['loss'], accuracy=metrics['accuracy']),
+            on_progress=lambda n, metrics: bar.advance(
+                n, **{k: metrics[k] for k in ('loss', 'accuracy') if k in metrics}
+            ),
         )
     lineage = {
         'source': 'pretrain',

@@ -1,5 +1,6 @@
 """The training loop: steps, validation, checkpoints, resumption. Thin: what a step does is in `step`."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +10,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from cosample_jax import sharding
+from cosample_jax import preemption, sharding
 from cosample_jax.checkpoint import RunCheckpoints
-from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
+from cosample_jax.training.metrics import Metrics
 from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import Recipe, init_state, train_step
 
@@ -43,61 +44,97 @@ def train(
     steps: int,
     learning_rate: Callable[[int], float],
     directory,
-    validate: Callable[[dict], float] | None = None,
+    validate: Callable[[dict, Callable[[], bool]], float | None] | None = None,
     num_checkpoints: int = 0,
+    keep: str = 'best',
     recipe: Recipe = FINETUNE,
+    microbatch_rows: int = 0,
     mesh: Mesh | None = None,
+    names: Callable[[int], list[str]] = lambda step: [],
+    peak_flops: float | None = None,
     on_progress: Callable[[int, dict], None] = lambda steps, metrics: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Result:
     """Trains from `params` for `steps` steps, or goes on from the state saved in `directory`.
 
-    `batch(step)` must be a pure function of the step: then an interrupted and resumed run takes exactly the steps of an
-    uninterrupted one. At each of `num_checkpoints` evenly spaced steps (the last one included) `validate(params)` gives
-    an accuracy in 0..1 and the weights are saved with it. `on_progress(n, metrics)` hears of every n steps taken;
-    metrics are those of the last one, and ``step``. `mesh` splits weights, moments and rows; None is one device.
+    An interrupted and resumed run takes exactly the steps of an uninterrupted one, so `batch` must be pure. SIGTERM
+    saves the state before it stops the run. What each step measured is in ``metrics.jsonl`` (`metrics.Metrics`).
 
-    Raises UserError when the loss is no longer finite; the last good state stays in `directory`.
+    Args:
+        params: As `gemma.model.init` returns them.
+        config: The model's shape.
+        batch: The batch of a step, counted from 0; in every process the whole one.
+        steps: How many to take in all.
+        learning_rate: Of a step, counted from 0.
+        directory: Of the run's checkpoints and metrics.
+        validate: Called at each of the checkpoints with the parameters, for an accuracy in 0..1. It may ask the
+            function it is given whether the run is to stop, and then return None.
+        num_checkpoints: So many evenly spaced steps, the last one included, are validated and their weights saved.
+        keep: Which weights stay: 'best', or 'all'.
+        recipe: The optimizer.
+        microbatch_rows: See `train_step`.
+        mesh: Splits weights, moments and rows; None is one device.
+        names: Of a step's examples, for the message when the loss is not finite.
+        peak_flops: Of all devices together, a second; gives ``mfu``.
+        on_progress: `on_progress(n, metrics)` hears of every n steps taken; metrics are those of the last one.
+        clock: Seconds.
+
+    Raises:
+        UserError: The loss or a gradient is not finite; the last good state stays in `directory`. Or the rows of a
+            batch do not divide over the mesh.
+        Preempted: SIGTERM came, to any process.
     """
-    checkpoints = RunCheckpoints(directory)
-    try:
-        state, told = init_state(params, recipe), {'history': [], 'tokens': 0}
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(contextlib.closing(RunCheckpoints(directory, keep)))
+        state, told = init_state(params, recipe), {'history': [], 'tokens': 0, 'loss': None}
         if mesh is not None:
             state = jax.device_put(state, sharding.param_shardings(state, mesh))
         resumed = checkpoints.restore_state(state)
         if resumed is not None:
             state, told = resumed
-        dtype = model.compute_dtype()
-        at = set(checkpoint_steps(steps, num_checkpoints))
-        begun, reported, saved_at = int(state.step), 0, clock()  # what an earlier attempt did is reported too
-        for step in range(begun + 1, steps + 1):
-            this = batch(step - 1)
-            told['tokens'] += int(np.count_nonzero(this.segment_ids))
-            if mesh is not None:
-                sharding.check_rows(mesh, len(this.tokens), 'the packed rows of a batch (finetune.row_multiple)')
-                this = sharding.rows_to_global(this, mesh)
-            rate = np.float32(learning_rate(step - 1))
-            state, metrics = train_step(state, this, rate, config=config, recipe=recipe, mesh=mesh, dtype=dtype)
-            due = clock() - saved_at >= STATE_INTERVAL_S
-            looked = step in at or step % METRICS_EVERY == 0 or step == steps
-            if looked:
-                metrics = {name: float(value) for name, value in metrics.items()}
-                if not math.isfinite(metrics['loss'] + metrics['grad_norm']):
-                    raise UserError(
-                        f'the loss became {metrics["loss"]} (gradient norm {metrics["grad_norm"]}) by step {step} of '
-                        f'{directory}: lower the learning rate'
-                    )
-                on_progress(step - reported, metrics | {'step': step})
-                reported = step
-            if step in at:
-                accuracy = float(validate(state.params))
-                checkpoints.save_weights(step, state.params, accuracy)
-                told['history'].append({'step': step, 'loss': metrics['loss'], 'accuracy': accuracy})
-            if due and looked:  # only what was seen to be finite: a saved NaN would be resumed from for ever
+        step = looked_at = saved = int(state.step)
+        saved_at = clock()
+        due = set(checkpoint_steps(steps, num_checkpoints)) - {entry['step'] for entry in told['history']}
+        metrics = stack.enter_context(contextlib.closing(Metrics(directory, config, step, peak_flops, clock)))
+        if step:
+            on_progress(step, {})  # what an earlier attempt did counts too
+        preempted = stack.enter_context(preemption.watch(sharding.any_process))
+        while True:
+            stop = preempted()
+            if step > looked_at and (stop or step in due or step % METRICS_EVERY == 0 or step == steps):
+                last = metrics.look(names)
+                told['loss'] = last['loss']
+                on_progress(step - looked_at, last)
+                looked_at = step
+            if step in due and not stop:
+                accuracy = validate(state.params, preempted)
+                stop = accuracy is None
+                if not stop:
+                    checkpoints.save_weights(step, state.params, accuracy)
+                    told['history'].append({'step': step, 'loss': told['loss'], 'accuracy': accuracy})
+                    due.remove(step)
+                    metrics.validated(step, accuracy)
+            # Only what was seen to be finite is saved: a NaN would be resumed from for ever.
+            if step == looked_at > saved and (stop or sharding.any_process(clock() - saved_at >= STATE_INTERVAL_S)):
+                metrics.flush()
                 checkpoints.save_state(step, state, told)
-                saved_at = clock()
-    finally:
-        checkpoints.close()
+                saved, saved_at = step, clock()
+            if stop or step == steps:
+                break
+            this, rate = batch(step), np.float32(learning_rate(step))
+            told['tokens'] += int(np.count_nonzero(this.segment_ids))
+            on_devices = this
+            if mesh is not None:
+                rows = microbatch_rows or len(this.tokens)
+                sharding.check_rows(mesh, rows, 'the packed rows of a batch (finetune.row_multiple)')
+                on_devices = sharding.rows_to_global(this, mesh)
+            state, measured = train_step(
+                state, on_devices, rate, config=config, recipe=recipe, microbatch_rows=microbatch_rows, mesh=mesh,
+                dtype=model.compute_dtype(),
+            )  # fmt: skip
+            step += 1
+            metrics.add(step, this, rate, measured)
+        metrics.flush()
     return Result(state.params, told['history'], told['tokens'])
 
 

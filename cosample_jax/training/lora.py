@@ -57,4 +57,4 @@ def merge(base: model.Params, adapters: model.Params, mesh: Mesh | None = None) 
     for sublayer, pairs in adapters['layers'].items():
         for name, pair in pairs.items():
             params['layers'][sublayer][name]['w'] += model.MATRICES[name].update(**pair)
-    return params if mesh is None else jax.lax.with_sharding_constraint(params, sharding.param_shardings(params, mesh))
+    return params if mesh is None else sharding.constrain_params(params, mesh)

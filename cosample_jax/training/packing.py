@@ -29,6 +29,11 @@ def example(tokenizer, turns: Sequence[tuple[str, str]]) -> Example:
     return Example([*tokens, tokenizer.eos], [*learn, True])
 
 
+def positions(example: Example) -> int:
+    """How many positions of a row it takes: the last token is only a target."""
+    return len(example.tokens) - 1
+
+
 class Batch(NamedTuple):
     """R packed rows of T tokens, all arrays [R, T].
 
@@ -45,14 +50,13 @@ class Batch(NamedTuple):
 def pack(examples: Sequence[Example], row_length: int, row_multiple: int) -> Batch:
     """Packs ALL examples, longest first, each into the fullest row that takes it; rows are added in `row_multiple`s.
 
-    An example of n tokens takes n - 1 positions: the last token is only a target. Few multiples mean few shapes, and so
-    few compilations. Raises UserError for an example longer than a row.
+    Few multiples mean few shapes, and so few compilations. Raises UserError for an example longer than a row.
     """
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i].tokens))
     rows: list[list[Example]] = []
     free: list[int] = []
     for index in order:
-        need = len(examples[index].tokens) - 1
+        need = positions(examples[index])
         if need > row_length:
             raise UserError(
                 f'an example of {need + 1} tokens does not fit a row: raise config.finetune.row_length '
@@ -78,7 +82,7 @@ def pack_stream(examples: Iterable[Example], row_length: int, num_rows: int) -> 
     rows: list[list[Example]] = [[] for _ in range(num_rows)]
     free = [row_length] * num_rows
     for this in examples:
-        need = len(this.tokens) - 1
+        need = positions(this)
         if need > row_length:
             continue
         row = next((r for r in range(num_rows) if free[r] >= need), None)

@@ -74,7 +74,11 @@ def init_state(params, recipe: Recipe) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer(recipe).init(params))
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'recipe', 'mesh', 'dtype'), donate_argnames=('state',))
+@functools.partial(
+    jax.jit,
+    static_argnames=('config', 'recipe', 'microbatch_rows', 'mesh', 'dtype'),
+    donate_argnames=('state',),
+)
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -83,31 +87,62 @@ def train_step(
     *,
     config: GemmaConfig,
     recipe: Recipe,
+    microbatch_rows: int = 0,
     mesh: Mesh | None = None,
     dtype=jnp.float32,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiled once per (model, recipe, batch shape) in a process, whatever run calls it.
 
-    The loss is summed over tokens and divided by the batch's token count. Metrics are scalars: ``loss`` (nats per
-    token), ``accuracy`` (teacher-forced argmax), ``tokens``, ``grad_norm``. With `base`, the state's parameters are
-    the adapters of these weights, which stay as they are: give them in `dtype`, no copy of them is made.
+    The loss is summed over tokens and divided by the batch's token count. With `microbatch_rows`, a divisor of the
+    batch's rows, so many rows at a time go through the model and their gradients are summed: the same step, with the
+    activations of fewer rows and one more float32 copy of the gradients.
+
+    Metrics are scalars: ``loss`` (nats per token), ``accuracy`` (teacher-forced argmax), ``tokens`` (that the loss
+    falls on), ``grad_norm`` (before clipping).
+
+    With `base`, the state's parameters are the adapters of these weights, which stay as they are; given in `dtype`, no
+    copy of them is made.
     """
+    tokens = jnp.sum(batch.weights)
 
-    def objective(params):
+    def objective(params, part):
         weights, adapters = (params, None) if base is None else (base, params)
-        total, counts = loss_lib.summed_loss(weights, config, batch, dtype, mesh, adapters)
-        return total / jnp.maximum(counts['tokens'], 1.0), counts
+        total, counts = loss_lib.summed_loss(weights, config, part, dtype, mesh, adapters)
+        return total / jnp.maximum(tokens, 1.0), counts['right']
 
-    (loss, counts), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    if microbatch_rows in (0, len(batch.tokens)):
+        (loss, right), grads = gradient(state.params, batch)
+    else:
+        nothing = (jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, state.params)
+
+        def add(sums, part):
+            sums = jax.tree.map(jnp.add, sums, gradient(state.params, part))
+            return (sums if mesh is None else (sums[0], sharding.constrain_params(sums[1], mesh))), None
+
+        ((loss, right), grads), _ = jax.lax.scan(add, nothing, _microbatches(batch, microbatch_rows, mesh))
     updates, opt_state = optimizer(recipe).update(grads, state.opt_state, state.params)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
     metrics = {
         'loss': loss,
-        'accuracy': counts['right'] / jnp.maximum(counts['tokens'], 1.0),
-        'tokens': counts['tokens'],
+        'accuracy': right / jnp.maximum(tokens, 1.0),
+        'tokens': tokens,
         'grad_norm': optax.global_norm(grads),
     }
     state = TrainState(state.step + 1, params, opt_state)
     if mesh is not None:  # what comes out lies as what went in, so the next step is the same program
-        state = jax.lax.with_sharding_constraint(state, sharding.param_shardings(state, mesh))
+        state = sharding.constrain_params(state, mesh)
     return state, metrics
+
+
+def _microbatches(batch: Batch, rows: int, mesh: Mesh | None) -> Batch:
+    """[R, T] as [R / rows, rows, T]. On a mesh each takes equally many rows of every device, so that none moves."""
+    shards = 1 if mesh is None else sharding.row_shards(mesh)
+
+    def split(x):
+        parts = x.shape[0] // rows
+        x = jnp.asarray(x).reshape(shards, parts, rows // shards, *x.shape[1:])
+        x = jnp.swapaxes(x, 0, 1).reshape(parts, rows, *x.shape[3:])
+        return x if mesh is None else sharding.constrain(x, mesh, ('', 'rows'))
+
+    return jax.tree.map(split, batch)

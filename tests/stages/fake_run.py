@@ -128,7 +128,7 @@ def make_results(config, seed=0):
                     fields |= {'trained': False, 'reason': '0 survivors, not trained', 'results': {}}
                     cells.append(cell(model, data, budget, s, **fields))
                     continue
-                steps = config.finetune.steps[budget]
+                steps = config.finetune.steps[model][budget]
                 kept = 60 if data == 'gold' else {'low': 55, 'high': 540}[budget]
                 accuracy = base[model] + gain + rng.uniform(-0.01, 0.01)
                 fields = {
@@ -137,7 +137,7 @@ def make_results(config, seed=0):
                     'kept': kept,
                     'unique': int(kept * {'gold': 1, 'weak': 0.8, 'strong': 0.5}[data]),
                     'problems': min(kept, 50),
-                    'epochs': round(steps * config.finetune.batch_size / kept, 3),
+                    'epochs': round(steps * config.finetune.batch_size[model] / kept, 3),
                     'steps': steps,
                     'tokens': 60 * kept,
                     'learning_rate': 1e-3,
