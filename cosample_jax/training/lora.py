@@ -45,6 +45,10 @@ def shapes(config: GemmaConfig, rank: int) -> model.Params:
     return jax.eval_shape(lambda key: init(config, rank, key), jax.random.key(0))
 
 
+def rank_of(adapters: model.Params) -> int:
+    return adapters['layers']['mlp']['linear']['a'].shape[-1]
+
+
 def num_params(config: GemmaConfig, rank: int) -> int:
     """Of the adapters of a model: rank times the inputs and outputs of every matrix."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(config, rank)))

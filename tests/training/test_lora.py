@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from cosample_jax import sharding
+from cosample_jax.checkpoint import RunCheckpoints
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import variant
-from cosample_jax.training import lora, loss, packing
+from cosample_jax.training import loop, lora, loss, packing
 from cosample_jax.training.packing import Example
 from cosample_jax.training.step import Recipe, init_state, train_step
 
@@ -232,3 +233,78 @@ def test_on_eight_devices_gradients_and_merged_weights_are_the_same(shape):
         lambda x, place: x.sharding.is_equivalent_to(place, x.ndim), merged, sharding.param_shardings(merged, mesh)
     )
     assert all(jax.tree.leaves(placed))
+
+
+def run(directory, steps=8, **other):
+    arguments = {
+        'batch': batch,
+        'steps': steps,
+        'learning_rate': lambda step: 1e-2,
+        'directory': directory,
+        'validate': lambda params, should_stop: float(jnp.sum(params['layers']['mlp']['linear']['w'] ** 2)) % 1.0,
+        'num_checkpoints': 4,
+        'keep': 'all',
+        'adapters': fresh('gemma1'),
+    }
+    return loop.train(base_of('gemma1'), CONFIG, **(arguments | other))
+
+
+def equal(one, other):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+@pytest.mark.parametrize('killed_at', [3, 5])
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch, killed_at):
+    whole = run(tmp_path / 'whole')
+
+    class Stop(Exception):
+        pass
+
+    def dying(step):
+        if step == killed_at:
+            raise Stop
+        return batch(step)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(loop, 'STATE_INTERVAL_S', 0.0)
+        run(tmp_path / 'cut', batch=dying)
+    taken = []
+    resumed = run(tmp_path / 'cut', batch=lambda step: taken.append(step) or batch(step))
+    assert taken[0] == killed_at // 2 * 2  # the last step that was looked at
+    assert equal(resumed.params, whole.params) and resumed.history == whole.history
+    saved = []
+    for name in ('whole', 'cut'):
+        checkpoints = RunCheckpoints(tmp_path / name, 'all')
+        saved.append(checkpoints.load_best(CONFIG))
+        checkpoints.close()
+    assert equal(*saved)
+
+
+def test_what_is_validated_and_saved_are_merged_weights_and_the_state_is_small(tmp_path, monkeypatch):
+    validated = []
+
+    def validate(params, should_stop):
+        validated.append(jax.device_get(params))
+        return len(validated) / 10
+
+    monkeypatch.setattr(loop, 'STATE_INTERVAL_S', 0.0)
+    result = run(tmp_path, validate=validate)
+    checkpoints = RunCheckpoints(tmp_path, 'all')
+    assert checkpoints.best_step() == 8
+    best = checkpoints.load_best(CONFIG)
+    state, _ = checkpoints.restore_state(init_state(fresh('gemma1'), Recipe()))
+    checkpoints.close()
+    assert equal(best, validated[-1]) and equal(best, lora.merge(base_of('gemma1'), result.params))
+    assert not equal(best, base_of('gemma1')) and not equal(best, validated[0])
+    assert equal(state.params, result.params)
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) == 12 * lora.num_params(CONFIG, RANK) + 2 * 4
+
+
+def test_on_a_mesh_and_in_microbatches_a_run_is_the_same(tmp_path):
+    mesh = sharding.make_mesh(SimpleNamespace(data=1, fsdp=2, tensor=2))
+    one = run(tmp_path / 'one')
+    many = run(tmp_path / 'many', mesh=mesh, microbatch_rows=2)
+    # Adam makes a step of full size out of a gradient that is all rounding: losses, and not to the last digit.
+    np.testing.assert_allclose(*([entry['loss'] for entry in each.history] for each in (one, many)), rtol=1e-2)
+    a = many.params['layers']['mlp']['gating_einsum']['a']  # [L, 2, D, r]
+    assert a.sharding.shard_shape(a.shape) == (3, 2, 20, RANK)
