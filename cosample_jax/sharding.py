@@ -112,12 +112,9 @@ def check_rows(mesh: Mesh, rows: int, name: str) -> None:
 
 
 def rows_to_global(tree: Any, mesh: Mesh) -> Any:
-    """Arrays split by rows over the mesh. Every process gives all rows, and its devices take theirs."""
-
-    def of(x):
-        return jax.make_array_from_callback(x.shape, named(mesh, ('rows',)), lambda index: x[index])
-
-    return jax.tree.map(of, tree)
+    """Arrays split by rows over the mesh, from all rows, which every host has: each device is given its own."""
+    split = named(mesh, ('rows',))
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, split, lambda index: x[index]), tree)
 
 
 def is_mine(number: int) -> bool:

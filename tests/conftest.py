@@ -4,11 +4,17 @@ SentencePiece files that look like Gemma's.
 
 import functools
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 300  # with processes that may wait for one another for ever; a busy machine is slow
 
 # All of this must be set before anything imports jax; as environment variables they reach the commands
 # that tests start as well, and cost nothing in tests without JAX.
@@ -32,6 +38,46 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip('no ../shared/data beside the checkout')
     return path
+
+
+@pytest.fixture(scope='session')
+def run_processes():
+    """script, directory, count, *arguments -> what each of `count` processes printed, all of which must end well.
+
+    A process is told DIRECTORY COUNT INDEX PORT *ARGUMENTS. Given `kill_when`, all are killed once it is true.
+    """
+
+    def run(script, directory, count, *arguments, kill_when=None):
+        with socket.socket() as free:
+            free.bind(('localhost', 0))
+            port = free.getsockname()[1]
+        environment = {name: value for name, value in os.environ.items() if name not in ('XLA_FLAGS', 'JAX_PLATFORMS')}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, script, directory, *map(str, (count, index, port, *arguments))],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for index in range(count)
+        ]
+        try:
+            if kill_when is not None:
+                end = time.monotonic() + PATIENCE_S
+                while not kill_when() and time.monotonic() < end and all(each.poll() is None for each in processes):
+                    time.sleep(0.05)
+                for process in processes:
+                    process.kill()
+            printed = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()  # one that waits for another for ever
+        ended = 0 if kill_when is None else -signal.SIGKILL
+        assert [process.returncode for process in processes] == [ended] * count, printed
+        return printed
+
+    return run
 
 
 @pytest.fixture(scope='session')

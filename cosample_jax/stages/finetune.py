@@ -2,11 +2,13 @@
 
 All weights are trained, or adapters of them (config.finetune.lora_rank); what is saved are weights in either case.
 Ten checkpoints a cell, the best by validation accuracy is kept (or all: config.finetune.keep). ``metrics.jsonl`` and
-``tensorboard/`` lie beside them, for each learning rate. ``finetune/<cell>/cell.json`` is written last and makes a cell
-finished; an unfinished one goes on from its latest state.
+``tensorboard/`` lie beside them, for each learning rate; ``run.json`` tells that it is done, and its state is dropped.
+``finetune/<cell>/cell.json`` is written last and makes a cell finished; an unfinished one goes on from its latest
+state.
 """
 
 import math
+from typing import NamedTuple
 
 import grain
 import jax
@@ -31,11 +33,14 @@ def run(config, workdir) -> dict:
     counters = {'cells': 0, 'not_trained': 0, 'steps': 0, 'tokens': 0}
     steps = {cell: _num_steps(config, cell) for cell in cells.grid(config)}
     finished = sum(n for cell, n in steps.items() if _record_path(workdir, cell).exists())
+    # Of all cells before the first is trained: an example that is too long must not turn up after days.
+    undone = [cell for cell in steps if not _record_path(workdir, cell).exists()]
+    lessons = {key: _lessons(*key, config, workdir, tokenizer) for key in {(c.data, c.budget): None for c in undone}}
     with progress.bar('finetune', total=sum(steps.values()), unit='steps', initial=finished) as bar:
         for cell in steps:
             path = _record_path(workdir, cell)
-            if not path.exists():
-                write_json(path, _train_cell(cell, config, workdir, tokenizer, validation, bar))
+            if cell in undone:
+                write_json(path, _train_cell(cell, config, workdir, lessons[cell.data, cell.budget], validation, bar))
             record = read_json(path)
             counters['cells'] += 1
             counters['not_trained'] += not record['trained']
@@ -53,11 +58,19 @@ def _num_steps(config, cell: cells.Cell) -> int:
     return len(config.finetune.learning_rate[cell.model]) * config.finetune.steps[cell.model][cell.budget]
 
 
-def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validation: Validation, bar) -> dict:
+class Lessons(NamedTuple):
+    """What a cell learns from, as it is and as tokens; and how many were dropped because no row takes them."""
+
+    kept: list[cells.Kept]
+    examples: list[packing.Example]
+    too_long: int
+
+
+def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation: Validation, bar) -> dict:
     """Trains a cell once per learning rate and returns the record of the best run by validation accuracy."""
     settings = config.finetune
     steps, batch_size = settings.steps[cell.model][cell.budget], settings.batch_size[cell.model]
-    kept, examples, too_long = _examples(cell, config, workdir, tokenizer)
+    kept, examples, too_long = lessons
     record = {
         **cell._asdict(),
         'cell': cell.name,
@@ -92,61 +105,57 @@ def _train_cell(cell: cells.Cell, config, workdir, tokenizer: Tokenizer, validat
 
     runs = []
     for rate in settings.learning_rate[cell.model]:
-        directory = f'lr-{rate:g}'
-        result = loop.train(
-            base,
-            variant,
-            batch=batch,
-            steps=steps,
-            learning_rate=loop.warmup_cosine(rate, steps, warmup=max(1, steps // 20)),
-            directory=workdir.cell_dir(cell.name) / directory,
-            validate=lambda params, should_stop: validation.accuracy(params, variant, should_stop),
-            num_checkpoints=settings.checkpoints,
-            keep=settings.keep,
-            adapters=adapters,
-            microbatch_rows=settings.microbatch_rows,
-            mesh=mesh,
-            names=lambda step: [kept[i].problem.id for i in chosen(step)],
-            peak_flops=memory.peak_flops(config.mesh),
-            on_progress=show,
-        )
-        runs.append((result.best['accuracy'], rate, directory, result))
-    accuracy, rate, directory, result = max(runs, key=lambda run: run[0])
+        directory = workdir.cell_dir(cell.name) / f'lr-{rate:g}'
+        done = directory / 'run.json'
+        if not done.exists():
+            result = loop.train(
+                base,
+                variant,
+                batch=batch,
+                steps=steps,
+                learning_rate=loop.warmup_cosine(rate, steps, warmup=max(1, steps // 20)),
+                directory=directory,
+                validate=lambda params, should_stop: validation.accuracy(params, variant, should_stop),
+                num_checkpoints=settings.checkpoints,
+                keep=settings.keep,
+                adapters=adapters,
+                microbatch_rows=settings.microbatch_rows,
+                mesh=mesh,
+                names=lambda step: [kept[i].problem.id for i in chosen(step)],
+                peak_flops=memory.peak_flops(config.mesh),
+                on_progress=show,
+            )
+            best = {'best_step': result.best['step'], 'validation_accuracy': result.best['accuracy']}
+            write_json(done, {'learning_rate': rate, 'tokens': result.tokens, **best, 'history': result.history})
+        else:
+            bar.advance(steps)
+        checkpoint.drop_state(directory)
+        runs.append(read_json(done) | {'weights': directory.name})
     return record | {
         'trained': True,
         'reason': '',
         'steps': steps,
-        'tokens': result.tokens,
         'examples': steps * batch_size,
         'epochs': round(steps * batch_size / len(kept), 3),
-        'learning_rate': rate,
         'lora_rank': settings.lora_rank,
-        'best_step': result.best['step'],
-        'validation_accuracy': accuracy,
-        'weights': directory,
-        'history': result.history,
+        **max(runs, key=lambda run: run['validation_accuracy']),
     }
 
 
-def _examples(
-    cell: cells.Cell, config, workdir, tokenizer: Tokenizer
-) -> tuple[list[cells.Kept], list[packing.Example], int]:
-    """What the cell learns from, as it is and as tokens; and how many were dropped because no row takes them.
-
-    UserError for one of these, unless config.finetune.too_long is 'drop'.
-    """
-    kept = cells.training_data(config, workdir, cell.data, cell.budget)
+def _lessons(data: str, level: str, config, workdir, tokenizer: Tokenizer) -> Lessons:
+    """UserError for an example that no row takes, unless config.finetune.too_long is 'drop'."""
+    kept = cells.training_data(config, workdir, data, level)
     examples = [
         packing.example(tokenizer, [(prompts.zero_shot(k.problem.question), prompts.target(k.solution))]) for k in kept
     ]
     lengths = [packing.positions(example) for example in examples]
-    fits = [length <= config.finetune.row_length for length in lengths]
-    if not all(fits) and config.finetune.too_long == 'fail':
+    which = [i for i, length in enumerate(lengths) if length <= config.finetune.row_length]
+    if len(which) < len(kept) and config.finetune.too_long == 'fail':
         longest = max(range(len(kept)), key=lambda i: lengths[i])
         raise UserError(
-            f'{cell.name}: {fits.count(False)} of {len(kept)} examples are longer than a row, that of problem '
-            f'{kept[longest].problem.id} most: raise config.finetune.row_length ({config.finetune.row_length}) to '
-            f'{lengths[longest]}, or drop them with --config.finetune.too_long=drop'
+            f'{len(kept) - len(which)} of {len(kept)} examples of {data} data ({level} budget) are longer than a row, '
+            f'that of problem {kept[longest].problem.id} most: raise config.finetune.row_length '
+            f'({config.finetune.row_length}) to {lengths[longest]}, or leave them out with '
+            '--config.finetune.too_long=drop'
         )
-    which = [i for i, fit in enumerate(fits) if fit]
-    return [kept[i] for i in which], [examples[i] for i in which], len(kept) - len(which)
+    return Lessons([kept[i] for i in which], [examples[i] for i in which], len(kept) - len(which))

@@ -124,7 +124,8 @@ def train(
                     due.remove(step)
                     metrics.validated(step, accuracy)
                 del weights  # merged ones are a copy, which the steps to come have no room for
-            # Only what was seen to be finite is saved: a NaN would be resumed from for ever.
+            # Only what was seen to be finite is saved: a NaN would be resumed from for ever. And by all processes or
+            # none: each saves its part, and their clocks differ.
             if step == looked_at > saved and (stop or sharding.any_process(clock() - saved_at >= STATE_INTERVAL_S)):
                 metrics.flush()
                 checkpoints.save_state(step, state, told)

@@ -1,4 +1,4 @@
-"""Logits of Hugging Face transformers on the weights of `parity`. Needs the extra `parity`."""
+"""Logits and gradients of Hugging Face transformers on the weights of `parity`. Needs the extra `parity`."""
 
 import functools
 import tempfile
@@ -9,7 +9,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from cosample_jax.gemma import huggingface
+from cosample_jax.gemma import huggingface, weights
 
 # What a family always does (layer pattern, RoPE bases, softcaps of 50 and 30) is left to the defaults on both sides, so
 # two descriptions of the architecture are compared, and not one with its own translation.
@@ -91,3 +91,32 @@ def left_padded(case: str, lengths: tuple[int, int]) -> list[np.ndarray]:
     positions = torch.tensor(np.maximum(mask.cumsum(-1) - 1, 0))
     out = logits(reference(case), ids, attention_mask=torch.tensor(mask), position_ids=positions)
     return [out[row, parity.T - length :] for row, length in enumerate(lengths)]
+
+
+def loss(hf, examples, divisor: int = 1) -> torch.Tensor:
+    """Summed over what is to be learned: a row an example, padding behind it, as their collators make batches."""
+    shape = (len(examples), max(len(example.tokens) for example in examples))
+    ids, mask = torch.zeros((2, *shape), dtype=torch.long)
+    labels = torch.full(shape, -100)
+    for row, (tokens, learn) in enumerate(examples):
+        here = (row, slice(len(tokens)))
+        ids[here], mask[here] = torch.tensor(tokens), 1
+        labels[here] = torch.where(torch.tensor(learn), ids[here], -100)
+    inputs = {'input_ids': ids, 'attention_mask': mask, 'labels': labels}
+    return hf(**inputs, num_items_in_batch=divisor, use_cache=False).loss
+
+
+def as_ours(tensors: dict[str, torch.Tensor], case: str):
+    """Their tensors as our parameters, by the code that reads checkpoints: a gradient lies as its weight does."""
+    arrays = {name.removeprefix('model.'): tensor.numpy(force=True) for name, tensor in tensors.items()}
+    views = functools.partial(huggingface.views, arrays)
+    found = weights.Checkpoint('transformers', 'huggingface', arrays, huggingface.wanted, views)
+    return weights.load(found, parity.CASES[case])
+
+
+def loss_and_gradient(case: str) -> tuple[float, dict]:
+    """Of `parity.examples()`, summed over tokens."""
+    names, params = zip(*reference(case).named_parameters(), strict=True)
+    total = loss(reference(case), parity.examples())
+    gradients = torch.autograd.grad(total, params)
+    return total.item(), as_ours(dict(zip(names, gradients, strict=True)), case)

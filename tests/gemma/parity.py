@@ -1,10 +1,11 @@
-"""What every comparison with another implementation shares: models, weights, token ids, and our own logits.
+"""What every comparison with another implementation shares: models, weights, token ids, our own logits and gradients.
 
 The weights come from the raw bits of a generator, so they are the same on any platform and in any version, and a file
 of logits that somebody else's code made from them stays valid (`tests/golden`).
 """
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -12,11 +13,14 @@ from paged import one_page_a_row
 
 from cosample_jax.gemma import model, weights
 from cosample_jax.gemma.config import gemma1, gemma2, gemma3
+from cosample_jax.training import loss, packing
+from cosample_jax.training.packing import Example
 
 # Of the range of the logits. Measured: 4e-6 at most; a GELU without the tanh approximation is 7e-5 away.
 TOLERANCE = 1e-5
 # Long enough for attention in blocks; the first decoded tokens still see some of the prefix.
 V, T, PREFIX, QUESTION, WINDOW = 200, 160, 128, 4, 7
+ROW, LENGTHS = T, (150, 100, 61, 40, 24, 9)  # of training: rows, and the examples packed into them
 SHAPE = {'embed': 48, 'ffw': 80, 'heads': 4, 'head_dim': 16, 'vocab': V}
 LOCAL = SHAPE | {'window': WINDOW}
 GEMMA3 = LOCAL | {'layers': 7}  # five local, one global, one local
@@ -122,3 +126,58 @@ def decode(config, params) -> np.ndarray:
 def difference(got, reference) -> float:
     """The largest deviation, as a fraction of the reference's range."""
     return float(np.abs(got - reference).max() / np.ptp(reference))
+
+
+def examples() -> list[Example]:
+    """Longer and shorter than the window; every second one has a second prompt.
+
+    Token 0 is in none: it is what rows are padded with, and torch gives its embedding no gradient.
+    """
+    drawn = (uniform(8, (len(LENGTHS), max(LENGTHS))) + 0.5) * (V - 1)
+    made = []
+    for number, n in enumerate(LENGTHS):
+        prompts = [slice(0, n // 3)] + [slice(n // 2, 2 * n // 3)] * (number % 2)
+        learn = np.ones(n, bool)
+        for prompt in prompts:
+            learn[prompt] = False
+        made.append(Example((1 + drawn[number, :n].astype(np.int32)).tolist(), learn.tolist()))
+    return made
+
+
+def batch(made: list[Example]) -> packing.Batch:
+    """[4, ROW], the last row all padding."""
+    return packing.pack(made, ROW, row_multiple=4)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_gradient(config, params, batch):
+    """The loss summed over tokens, and its gradient."""
+    return jax.value_and_grad(lambda p: loss.summed_loss(p, config, batch)[0])(params)
+
+
+def by_tensor(tree) -> dict[str, np.ndarray]:
+    """Each leaf as [tensors, elements]: layers, keys and values, and gates apart.
+
+    What is large in one of them must not hide what is wrong in another.
+    """
+    tensors = {}
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        name = model.leaf_name(path)
+        axes = 2 if name.endswith(('kv_einsum/w', 'gating_einsum/w')) else int(name.startswith('layers/'))
+        tensors[name] = np.asarray(leaf).reshape(math.prod(leaf.shape[:axes]), -1)
+    return tensors
+
+
+def norms(gradient) -> dict[str, np.ndarray]:
+    """Of each tensor."""
+    return {name: np.linalg.norm(each.astype(np.float64), axis=1) for name, each in by_tensor(gradient).items()}
+
+
+def gradient_difference(got, reference) -> float:
+    """The largest deviation, as a fraction of the largest element of its tensor in the reference."""
+    got, reference = by_tensor(got), by_tensor(reference)
+    assert got.keys() == reference.keys()
+    return max(
+        float((np.abs(got[name] - each).max(axis=1) / np.abs(each).max(axis=1)).max())
+        for name, each in reference.items()
+    )

@@ -1,9 +1,10 @@
-"""The logits that Hugging Face transformers gave on the same weights, kept in a file: no torch is needed to compare.
+"""What Hugging Face transformers gave on the same weights, kept in files: no torch is needed to compare.
 
-`tests/golden/make.py` makes the file; `test_hf_parity.py` compares with the library itself.
+`tests/golden/make.py` makes the files; the two `test_hf_parity.py` compare with the library itself.
 """
 
 import dataclasses
+import json
 
 import numpy as np
 import parity
@@ -44,3 +45,14 @@ def test_a_wrong_model_would_be_seen(golden):
 
 def test_the_file_is_of_these_cases(golden):
     assert set(golden) == {*CASES, 'transformers'}
+
+
+@pytest.mark.parametrize('case', ['gemma1-mqa', 'gemma2-gqa', 'gemma3-linear'])
+def test_the_loss_and_the_norm_of_every_gradient(repository, case):
+    golden = json.loads((repository / 'tests' / 'golden' / 'gemma_gradients.json').read_text())[case]
+    loss, gradient = parity.loss_and_gradient(CASES[case], parameters(case), parity.batch(parity.examples()))
+    np.testing.assert_allclose(loss, golden['loss'], rtol=1e-6)
+    norms = parity.norms(gradient)
+    assert norms.keys() == golden['norms'].keys()
+    for name, each in norms.items():
+        np.testing.assert_allclose(each, golden['norms'][name], rtol=1e-5, err_msg=name)

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosample_jax import cells
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.records import Problem
@@ -23,7 +22,7 @@ def make(too_long, row_length):
     config.name, config.finetune.too_long, config.finetune.row_length = 'test', too_long, row_length
     problems = [Problem(id=f'p{n}', question='q' * n, answer='1', solution='s') for n in (4, 20, 9, 21)]
     workdir = SimpleNamespace(problems=lambda split: problems)
-    return finetune._examples(cells.Cell('weak', 'gold', 'low', 0), config, workdir, Letters())
+    return finetune._lessons('gold', 'low', config, workdir, Letters())
 
 
 def test_examples_end_with_eos_begin_with_bos_and_learn_the_solution_alone():

@@ -120,6 +120,16 @@ def test_the_step_compiles_once_for_all_learning_rates_and_runs(params):
     assert train_step._cache_size() == before + 1
 
 
+def test_the_step_compiles_once_per_count_of_rows(params):
+    recipe, shapes = Recipe(b2=0.95), set()
+    before, state = train_step._cache_size(), init_state(params, recipe)
+    for step in range(12):
+        made = packing.pack(examples(step, count=8, length=44), row_length=48, row_multiple=2)
+        shapes.add(made.tokens.shape)
+        state, _ = train_step(state, made, np.float32(1e-3), config=CONFIG, recipe=recipe)
+    assert train_step._cache_size() == before + len(shapes) and len(shapes) == 2
+
+
 @pytest.mark.parametrize('shape', [(2, 2, 2), (1, 4, 2), (1, 1, 4)], ids=['data', 'fsdp', 'tensor'])
 def test_on_eight_devices_the_steps_are_the_same(params, tmp_path, shape):
     mesh = mesh_of(*shape)
