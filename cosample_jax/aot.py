@@ -54,6 +54,7 @@ from cosample_jax.memory import sampling as planned_sampling
 from cosample_jax.sampling import decode, engine
 from cosample_jax.sampling.policy import Policy
 from cosample_jax.sampling.schedule import Schedule
+from cosample_jax.training import lora
 from cosample_jax.training.loop import FINETUNE
 from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import TrainState, init_state, train_step
@@ -137,18 +138,24 @@ def abstract_cache(config: GemmaConfig, mesh: Mesh, shape: Sampling, dtype=jnp.b
     return _placed(cache, decode.cache_shardings, mesh)
 
 
-def lower_train_step(config: GemmaConfig, mesh: Mesh, shape: Training, dtype=jnp.bfloat16) -> jax.stages.Lowered:
-    """One optimisation step, computed in `dtype` on float32 master weights."""
+def lower_train_step(
+    config: GemmaConfig, mesh: Mesh, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0
+) -> jax.stages.Lowered:
+    """One optimisation step, computed in `dtype` on float32 master weights or adapters."""
     dtypes = Batch(*(np.int32,) * 4, np.float32)
     by_rows = sharding.named(mesh, ('rows',))
     batch = Batch(*(jax.ShapeDtypeStruct((shape.rows, shape.row_length), each, sharding=by_rows) for each in dtypes))
-    state = abstract_train_state(config, mesh)
-    return train_step.lower(state, batch, np.float32(1e-6), config=config, recipe=FINETUNE, mesh=mesh, dtype=dtype)
+    state = abstract_train_state(config, mesh, lora_rank)
+    base = abstract_params(config, dtype, mesh) if lora_rank else None
+    return train_step.lower(
+        state, batch, np.float32(1e-6), base, config=config, recipe=FINETUNE, mesh=mesh, dtype=dtype
+    )
 
 
-def abstract_train_state(config: GemmaConfig, mesh: Mesh) -> TrainState:
+def abstract_train_state(config: GemmaConfig, mesh: Mesh, lora_rank: int = 0) -> TrainState:
     """The donated state of the training step."""
-    state = jax.eval_shape(lambda params: init_state(params, FINETUNE), abstract_params(config))
+    trained = lora.shapes(config, lora_rank) if lora_rank else abstract_params(config)
+    state = jax.eval_shape(lambda params: init_state(params, FINETUNE), trained)
     return _placed(state, sharding.param_shardings, mesh)
 
 

@@ -114,6 +114,7 @@ def base() -> ConfigDict:
     finetune.steps = ConfigDict({name: {'low': 40, 'high': 400} for name in MODELS})
     # Several learning rates: the best by validation accuracy is taken.
     finetune.learning_rate = ConfigDict(dict.fromkeys(MODELS, (1e-3,)))
+    finetune.lora_rank = 0  # of adapters (LoRA), trained in place of the weights; 0 = the weights, all of them
     finetune.checkpoints = 10  # evenly spaced, each validated
     finetune.keep = 'best'  # by validation accuracy, or 'all': which of their weights stay
     finetune.seeds = (0,)
@@ -316,7 +317,8 @@ def _validate(config: ConfigDict) -> None:
             _require(enough, config, f'finetune.steps.{name}.{level}', 'at least config.finetune.checkpoints')
     _choice(config, 'finetune.keep', ('best', 'all'))
     _choice(config, 'finetune.too_long', ('fail', 'drop'))
-    _require(finetune.microbatch_rows >= 0, config, 'finetune.microbatch_rows', 'at least 0')
+    for name in ('finetune.microbatch_rows', 'finetune.lora_rank'):
+        _require(get(config, name) >= 0, config, name, 'at least 0')
     fits = config.evaluate.maj_problems <= config.task.num_test
     _require(fits, config, 'evaluate.maj_problems', 'at most config.task.num_test')
 

@@ -29,6 +29,7 @@ from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.sampling import engine, schedule
 from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
+from cosample_jax.training import lora
 from cosample_jax.training import loss as loss_lib
 
 GIB = 2**30
@@ -139,7 +140,9 @@ class Training(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes of one device. `optimizer` holds the float32 moments; the masters are `weights`, gradients temporaries."""
+    """Bytes of one device. `optimizer` holds the float32 moments; masters, or frozen weights and adapters, are
+    `weights`; gradients are temporaries.
+    """
 
     weights: int
     kv: int
@@ -259,10 +262,11 @@ def peak_flops(sizes, device_kind: str | None = None) -> float | None:
     return None if teraflops is None else teraflops * 1e12 * devices
 
 
-def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> Memory:
-    """What a training step takes at its peak."""
-    masters = weight_bytes(config, sizes, jnp.float32)
-    return Memory(masters, 0, 2 * masters, training_temporaries(config, sizes, shape, dtype))
+def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0) -> Memory:
+    """What a training step takes at its peak: of all weights, or of adapters, with the weights kept as multiplied."""
+    trained = 4 * sum(_adapters(config, sizes, lora_rank) if lora_rank else _weights(config, sizes))
+    kept = trained + (weight_bytes(config, sizes, dtype) if lora_rank else 0)
+    return Memory(kept, 0, 2 * trained, training_temporaries(config, sizes, shape, dtype, lora_rank))
 
 
 def weight_bytes(config: GemmaConfig, sizes: Sizes, dtype) -> int:
@@ -464,14 +468,19 @@ def training_roofline(
     return StepTime(flops / peak, moved / (chip.bandwidth * 1e9), links, useful / peak)
 
 
-def training_temporaries(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16) -> int:
+def training_temporaries(
+    config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0
+) -> int:
     """What a training step makes on the way: the larger of two peaks, in the loss and in a layer's gradient.
 
     The weights as they are multiplied are kept for all layers. Casting each in its own layer does not save them: the
     compiler takes the casts out of the loop again, and the gradients, of float32 weights now, take twice the bytes
     (9B on v5e:4x4: temporaries of 4.08 GiB instead of 3.11).
     """
-    table, *layers = _weights(config, sizes)
+    if lora_rank:  # the table and the weights of layers have no gradient, and no other copy
+        table, layers = 0, list(_adapters(config, sizes, lora_rank))
+    else:
+        table, *layers = _weights(config, sizes)
     item, copied = jnp.dtype(dtype).itemsize, jnp.dtype(dtype) != jnp.float32
     rows = shape.microbatch_rows or shape.rows
     tokens = _split(rows, sizes.data * sizes.fsdp) * shape.row_length
@@ -522,5 +531,14 @@ def _split(size: int, ways: int) -> int:
 
 def _weights(config: GemmaConfig, sizes: Sizes) -> Iterator[int]:
     """Elements of each leaf on one device; the embedding's first."""
-    for leaf in jax.tree.leaves(abstract_params(config, mesh=abstract_mesh(sizes))):
-        yield math.prod(leaf.sharding.shard_shape(leaf.shape))
+    return _elements(abstract_params(config), sizes)
+
+
+def _adapters(config: GemmaConfig, sizes: Sizes, rank: int) -> Iterator[int]:
+    return _elements(lora.shapes(config, rank), sizes)
+
+
+def _elements(params, sizes: Sizes) -> Iterator[int]:
+    places = sharding.param_shardings(params, abstract_mesh(sizes))
+    for leaf, place in zip(jax.tree.leaves(params), jax.tree.leaves(places), strict=True):
+        yield math.prod(place.shard_shape(leaf.shape))

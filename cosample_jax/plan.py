@@ -72,7 +72,8 @@ def predict(config, slice_: memory.Slice | None = None) -> dict:
             for _ in config.finetune.learning_rate[model]
         ]
         tokens = sum(steps for _, steps in runs) * config.finetune.batch_size[model] * (question + solution)
-        learned.append(_work(TRAIN, tokens, 6 * params[model], 2))
+        # Frozen weights need no gradient of their own, a third of the operations.
+        learned.append(_work(TRAIN, tokens, (4 if config.finetune.lora_rank else 6) * params[model], 2))
         validated = len(runs) * config.finetune.checkpoints * config.task.num_validation
         learned.append(_work(DECODE, validated * solution, 2 * params[model], 1))
         per_model = sum(len(splits[split]) for split in config.evaluate.splits)
@@ -193,7 +194,7 @@ def _needed(config, tokens: dict[str, int], stage: str, name: str, accelerated: 
     model = variant(config.models[name].variant)
     if stage != 'sampling':
         shape = training_shape(config, tokens, name)
-        return shape, memory.fine_tuning(model, sizes, shape, dtype)
+        return shape, memory.fine_tuning(model, sizes, shape, dtype, config.finetune.lora_rank)
     shape = sampling_shape(config, tokens, name)
     if not shape.slots:
         most = memory.most_rows(accelerated)

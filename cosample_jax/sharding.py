@@ -27,14 +27,25 @@ RULES: dict[str, tuple[str, ...]] = {
     'ffw': ('tensor',),
 }
 
-# The axes of each weight; norm scales, which are not listed, are kept whole.
-_WEIGHTS = {
-    'input_embedding': ('vocab', 'width'),
-    'q_einsum': ('layers', 'heads', 'embed', 'head'),
-    'kv_einsum': ('layers', 'kv', 'kv_heads', 'embed', 'head'),
-    'attn_vec_einsum': ('layers', 'heads', 'head', 'embed'),
-    'gating_einsum': ('layers', 'gate', 'ffw', 'embed'),
-    'linear': ('layers', 'ffw', 'embed'),
+# The axes of each weight, and of the pair that adapts it, by the last two names of a leaf; norm scales, which are not
+# listed, are kept whole.
+_AXES = {
+    ('embedder', 'input_embedding'): ('vocab', 'width'),
+    ('q_einsum', 'w'): ('layers', 'heads', 'embed', 'head'),
+    ('q_einsum', 'a'): ('layers', 'embed', 'rank'),
+    ('q_einsum', 'b'): ('layers', 'rank', 'heads', 'head'),
+    ('kv_einsum', 'w'): ('layers', 'kv', 'kv_heads', 'embed', 'head'),
+    ('kv_einsum', 'a'): ('layers', 'kv', 'embed', 'rank'),
+    ('kv_einsum', 'b'): ('layers', 'kv', 'rank', 'kv_heads', 'head'),
+    ('attn_vec_einsum', 'w'): ('layers', 'heads', 'head', 'embed'),
+    ('attn_vec_einsum', 'a'): ('layers', 'heads', 'head', 'rank'),
+    ('attn_vec_einsum', 'b'): ('layers', 'rank', 'embed'),
+    ('gating_einsum', 'w'): ('layers', 'gate', 'ffw', 'embed'),
+    ('gating_einsum', 'a'): ('layers', 'gate', 'embed', 'rank'),
+    ('gating_einsum', 'b'): ('layers', 'gate', 'rank', 'ffw'),
+    ('linear', 'w'): ('layers', 'ffw', 'embed'),
+    ('linear', 'a'): ('layers', 'ffw', 'rank'),
+    ('linear', 'b'): ('layers', 'rank', 'embed'),
 }
 
 
@@ -74,11 +85,10 @@ def constrain(array: jax.Array, mesh: Mesh, axes: tuple[str, ...]) -> jax.Array:
 
 
 def param_shardings(params: Any, mesh: Mesh) -> Any:
-    """A sharding for each leaf of a tree of parameters (arrays or shapes) or of moments named like them."""
+    """A sharding for each leaf of parameters or adapters (arrays or shapes), or of moments named like them."""
 
     def of(path, leaf):
-        names = {getattr(entry, 'key', None) for entry in path}
-        axes = next((axes for name, axes in _WEIGHTS.items() if name in names), ())
+        axes = _AXES.get(tuple(getattr(entry, 'key', None) for entry in path[-2:]), ())
         return named(mesh, axes, leaf.shape[: len(axes)])
 
     return jax.tree.map_with_path(of, params)

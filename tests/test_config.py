@@ -71,6 +71,7 @@ def test_finalize_leaves_its_argument_alone_and_freezes_the_result():
         ({'roles__sources': ('weak', 'week')}, "config.roles.sources has 'week'"),
         ({'sampling__temperature': 0.0}, 'config.sampling.temperature is 0.0: it must be above 0'),
         ({'finetune__checkpoints': 41}, 'config.finetune.steps.weak.low is 40'),
+        ({'finetune__lora_rank': -1}, 'config.finetune.lora_rank is -1: it must be at least 0'),
         ({'finetune__seeds': (0, 0)}, 'config.finetune.seeds is (0, 0): it must be a tuple of different'),
         ({'finetune__learning_rate__weak': ()}, 'config.finetune.learning_rate.weak'),
         ({'finetune__learning_rate__weak': (-1e-3,)}, 'config.finetune.learning_rate.weak'),

@@ -9,6 +9,7 @@ import pytest
 from cosample_jax import aot, memory
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import variant
+from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.sharding import make_mesh
@@ -28,6 +29,11 @@ def test_what_is_kept_is_what_the_programs_are_given(name, sizes):
     assert told.weights == aot.device_bytes(train.params)
     moments = aot.device_bytes(train.opt_state)
     assert told.optimizer == pytest.approx(moments, abs=8)  # optax counts steps, too
+    adapters = aot.abstract_train_state(config, mesh, lora_rank=16)
+    told = memory.fine_tuning(config, sizes, memory.Training(8, 64), lora_rank=16)
+    base = aot.device_bytes(abstract_params(config, jnp.bfloat16, mesh))
+    assert told.weights == base + aot.device_bytes(adapters.params)
+    assert told.optimizer == pytest.approx(aot.device_bytes(adapters.opt_state), abs=8)
 
 
 def test_weights_are_split_as_the_rules_say():

@@ -10,6 +10,7 @@ from cosample_jax import sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import gemma2, variant
+from cosample_jax.training import lora
 
 
 @dataclasses.dataclass
@@ -36,6 +37,20 @@ def test_every_weight_has_a_place():
     assert layers['mlp']['gating_einsum']['w'] == P(None, None, ('tensor',), ('fsdp',))
     assert layers['mlp']['linear']['w'] == P(None, ('tensor',), ('fsdp',))
     assert layers['pre_attention_norm']['scale'] == P()
+
+
+def test_an_adapter_is_split_as_its_matrix_and_its_rank_is_whole():
+    mesh, rank = sharding.make_mesh(Sizes(2, 2, 2)), 6  # which would divide
+    adapters = sharding.param_shardings(lora.shapes(CONFIG, rank), mesh)['layers']
+    weights = sharding.param_shardings(shapes(CONFIG), mesh)['layers']
+    for part in ('attn', 'mlp'):
+        assert adapters[part].keys() == {name for name in weights[part] if name in model.MATRICES}
+        for name, pair in adapters[part].items():
+            matrix = model.MATRICES[name]
+            spec = weights[part][name]['w'].spec
+            stack, split = spec[: -len(matrix.w)], dict(zip(matrix.w, spec[-len(matrix.w) :], strict=True))
+            assert pair['a'].spec == P(*stack, *(split[axis] for axis in matrix.inputs), None)
+            assert pair['b'].spec == P(*stack, None, *(split[axis] for axis in matrix.outputs))
 
 
 def test_what_does_not_divide_is_kept_whole():

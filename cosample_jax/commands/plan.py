@@ -35,7 +35,7 @@ def _compile(config, slice_, section: dict, aot) -> None:
             ours = memory.sampling_programs(shape, sizes, wanted)
         else:
             wanted = memory.Training(**row['shape'])
-            lowered = {'train': aot.lower_train_step(shape, mesh, wanted)}
+            lowered = {'train': aot.lower_train_step(shape, mesh, wanted, lora_rank=config.finetune.lora_rank)}
             ours = {'train': (row['weights'] + row['optimizer'], row['temporaries'])}
         for name, program in lowered.items():
             start = time.perf_counter()

@@ -9,12 +9,12 @@ N query heads, K kv heads, H head dim, V vocabulary.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from cosample_jax import sharding
@@ -72,16 +72,79 @@ class RMSNorm(nn.Module):
         return (x32 * factor).astype(x.dtype)
 
 
-class Weight(nn.Module):
-    """One array called w, normal with variance 1 / fan-in."""
+class Matrix(NamedTuple):
+    """How one of a block's matrices multiplies: the axes of x, of w and of what comes out, a letter each."""
+
+    x: str
+    w: str
+    out: str
+
+    @property
+    def inputs(self) -> str:
+        """The axes of w that are summed over."""
+        return ''.join(axis for axis in self.w if axis not in self.out)
+
+    @property
+    def outputs(self) -> str:
+        return ''.join(axis for axis in self.w if axis in self.out)
+
+    def sizes(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """What `shape` has before the axes of w (layers, and the parts of a stack), its inputs and its outputs."""
+        size = dict(zip(reversed(self.w), reversed(shape), strict=False))
+        inputs, outputs = (tuple(size[axis] for axis in axes) for axes in (self.inputs, self.outputs))
+        return shape[: -len(self.w)], inputs, outputs
+
+    def project(self, x: jax.Array, w: jax.Array, a: jax.Array | None = None, b: jax.Array | None = None) -> jax.Array:
+        """x w, or x w + (ALPHA / r) (x a) b with a [inputs, r] and b [r, outputs].
+
+        Equation 3 of arXiv 2106.09685. Both products are thin, and so are their gradients: where only a and b are
+        differentiated, nothing of w's size is made.
+        """
+        y = jnp.einsum(f'{self.x},{self.w}->{self.out}', x, w)
+        if a is None:
+            return y
+        thin = ''.join(axis for axis in self.x if axis not in self.w) + 'r'
+        down = jnp.einsum(f'{self.x},{self.inputs}r->{thin}', x, a) * (ALPHA / a.shape[-1])
+        return y + jnp.einsum(f'{thin},r{self.outputs}->{self.out}', down, b)
+
+    def update(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """What a and b, both with the same axes before their own, add to w: (ALPHA / r) a b."""
+        product = f'...{self.inputs}r,...r{self.outputs}->...{self.w}'
+        return jnp.einsum(product, a, b, precision=jax.lax.Precision.HIGHEST) * (ALPHA / a.shape[-1])
+
+
+# Of adapters, whatever their rank: with Adam, another alpha is another learning rate, and one that does not change with
+# the rank lets the learning rate stay when the rank changes (arXiv 2106.09685, section 4.1). 32 is the common 2 r of
+# rank 16.
+ALPHA = 32.0
+# The matrices of a block. 'kv_einsum' and 'gating_einsum' are stacks of two: keys and values, gate and up.
+MATRICES = {
+    'q_einsum': Matrix('btd', 'ndh', 'btnh'),
+    'kv_einsum': Matrix('btd', 'kdh', 'btkh'),
+    'attn_vec_einsum': Matrix('btnh', 'nhd', 'btd'),
+    'gating_einsum': Matrix('btd', 'fd', 'btf'),
+    'linear': Matrix('btf', 'fd', 'btd'),
+}
+
+
+class Projection(nn.Module):
+    """x times the one of `MATRICES` that the module is called after, w, or a list of x times each of a stack of them.
+
+    w is normal with variance 1 / fan-in. An adapter is a and b of the collection 'lora', stacked as w is.
+    """
 
     shape: tuple[int, ...]
-    in_axes: tuple[int, ...]
 
     @nn.compact
-    def __call__(self):
-        fan_in = np.prod([self.shape[axis] for axis in self.in_axes])
-        return self.param('w', nn.initializers.normal(fan_in**-0.5), self.shape)
+    def __call__(self, x):
+        matrix = MATRICES[self.name]
+        stack, inputs, _ = matrix.sizes(self.shape)
+        arrays = [self.param('w', nn.initializers.normal(math.prod(inputs) ** -0.5), self.shape)]
+        if self.has_variable('lora', 'a'):
+            arrays += [self.get_variable('lora', 'a'), self.get_variable('lora', 'b')]
+        if stack:
+            return [matrix.project(x, *each) for each in zip(*arrays, strict=True)]
+        return matrix.project(x, *arrays)
 
 
 class Attention(nn.Module):
@@ -94,9 +157,8 @@ class Attention(nn.Module):
         """See `Block`."""
         c = self.config
         n, k, h, d = c.num_heads, c.num_kv_heads, c.head_dim, c.embed_dim
-        queries = jnp.einsum('btd,ndh->btnh', x, Weight((n, d, h), (1,), name='q_einsum')())
-        w_kv = Weight((2, k, d, h), (2,), name='kv_einsum')()
-        keys, values = (jnp.einsum('btd,kdh->btkh', x, w) for w in w_kv)
+        queries = Projection((n, d, h), name='q_einsum')(x)
+        keys, values = Projection((2, k, d, h), name='kv_einsum')(x)
         if c.qk_norm:
             queries = RMSNorm(name='_query_norm')(queries)
             keys = RMSNorm(name='_key_norm')(keys)
@@ -125,8 +187,7 @@ class Attention(nn.Module):
             out = attend_paged(
                 queries[:, 0], cache, layer.index, shared.pages, shared.distance, prefix, layer.window, c.attn_softcap
             )[:, None]
-        w_out = Weight((n, h, d), (0, 1), name='attn_vec_einsum')()
-        return jnp.einsum('btnh,nhd->btd', out, w_out), cache, new_kv
+        return Projection((n, h, d), name='attn_vec_einsum')(out), cache, new_kv
 
 
 class FeedForward(nn.Module):
@@ -137,10 +198,8 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x):
         d, f = self.config.embed_dim, self.config.ffw_dim
-        gating = Weight((2, f, d), (2,), name='gating_einsum')()
-        linear = Weight((f, d), (0,), name='linear')()
-        gate, up = (jnp.einsum('btd,fd->btf', x, w) for w in gating)
-        return jnp.einsum('btf,fd->btd', nn.gelu(gate, approximate=True) * up, linear)
+        gate, up = Projection((2, f, d), name='gating_einsum')(x)
+        return Projection((f, d), name='linear')(nn.gelu(gate, approximate=True) * up)
 
 
 class Block(nn.Module):
@@ -195,7 +254,7 @@ class Transformer(nn.Module):
             block = nn.remat(Block, prevent_cse=False)
         scanned = nn.scan(
             block,
-            variable_axes={'params': 0},
+            variable_axes={'params': 0, 'lora': 0},
             split_rngs={'params': True},
             in_axes=(0, nn.broadcast),
             length=c.num_layers,
@@ -232,6 +291,7 @@ def forward(
     segment_ids: jax.Array,
     prefix_kv: KV | None = None,
     mesh: Mesh | None = None,
+    adapters: Params | None = None,
 ) -> tuple[jax.Array, KV]:
     """Runs whole sequences, several of which may be packed into one row.
 
@@ -246,6 +306,7 @@ def forward(
         segment_ids: int32 [B, T]; padding is a segment like any other, by custom 0.
         prefix_kv: Keys and values, each [L, K, P, H], of a prefix at positions 0 .. P-1 shared by all rows.
         mesh: Splits the rows; left alone, the compiler may give every device all of them and part of the width.
+        adapters: As `training.lora.init` returns them, multiplied beside the matrices of `params`.
 
     Returns:
         The hidden states [B, T, D] after the final norm, and (keys, values), each [L, B, K, T, H].
@@ -256,7 +317,8 @@ def forward(
         distance=distances(positions, positions, same_segment),
         prefix_distance=_prefix_distance(positions, prefix_kv),
     )
-    hidden, _, kv = Transformer(config, mesh).apply({'params': params}, tokens, shared, None, prefix_kv)
+    variables = {'params': params} if adapters is None else {'params': params, 'lora': adapters}
+    hidden, _, kv = Transformer(config, mesh).apply(variables, tokens, shared, None, prefix_kv)
     return hidden, kv
 
 

@@ -1,5 +1,6 @@
-"""finetune: full fine-tuning of every cell from its base weights, on the kept solutions, for the same number of steps.
+"""finetune: fine-tuning of every cell from its base weights, on the kept solutions, for the same number of steps.
 
+All weights are trained, or adapters of them (config.finetune.lora_rank); what is saved are weights in either case.
 Ten checkpoints a cell, the best by validation accuracy is kept (or all: config.finetune.keep). ``metrics.jsonl`` and
 ``tensorboard/`` lie beside them, for each learning rate; ``run.json`` tells that it is done, and its state is dropped.
 ``finetune/<cell>/cell.json`` is written last and makes a cell finished; an unfinished one goes on from its latest
@@ -10,14 +11,17 @@ import math
 from typing import NamedTuple
 
 import grain
+import jax
+import jax.numpy as jnp
 
 from cosample_jax import cells, checkpoint, memory, progress, sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
+from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import read_json, write_json
 from cosample_jax.tasks import prompts
-from cosample_jax.training import loop, packing
+from cosample_jax.training import loop, lora, packing
 from cosample_jax.validation import Validation
 
 NOT_TRAINED = '0 survivors, not trained'
@@ -80,7 +84,11 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
         return record | {'trained': False, 'reason': NOT_TRAINED, 'steps': 0, 'tokens': 0, 'epochs': 0.0}
     variant = gemma_config.variant(config.models[cell.model].variant)
     mesh = sharding.run_mesh(config)
-    base = checkpoint.load_weights(workdir.model_dir(cell.model), variant, mesh=mesh)
+    adapters, dtype = None, jnp.float32
+    if settings.lora_rank:  # frozen weights are only multiplied
+        adapters = lora.init(variant, settings.lora_rank, jax.random.key(config.seed + cell.seed))
+        dtype = model.compute_dtype()
+    base = checkpoint.load_weights(workdir.model_dir(cell.model), variant, dtype, mesh)
     # Random access: the examples of step s are a pure function of (seed, s). Every epoch has an order of its own.
     order = grain.MapDataset.range(len(examples)).shuffle(seed=config.seed + cell.seed).repeat()
 
@@ -110,6 +118,7 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
                 validate=lambda params, should_stop: validation.accuracy(params, variant, should_stop),
                 num_checkpoints=settings.checkpoints,
                 keep=settings.keep,
+                adapters=adapters,
                 microbatch_rows=settings.microbatch_rows,
                 mesh=mesh,
                 names=lambda step: [kept[i].problem.id for i in chosen(step)],
@@ -128,6 +137,7 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
         'steps': steps,
         'examples': steps * batch_size,
         'epochs': round(steps * batch_size / len(kept), 3),
+        'lora_rank': settings.lora_rank,
         **max(runs, key=lambda run: run['validation_accuracy']),
     }
 

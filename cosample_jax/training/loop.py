@@ -14,6 +14,8 @@ from cosample_jax import preemption, sharding
 from cosample_jax.checkpoint import RunCheckpoints
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
+from cosample_jax.training import lora
+from cosample_jax.training import loss as loss_lib
 from cosample_jax.training.metrics import Metrics
 from cosample_jax.training.packing import Batch
 from cosample_jax.training.step import Recipe, init_state, train_step
@@ -24,7 +26,7 @@ METRICS_EVERY = 10  # steps between two looks at the loss: each look waits for t
 
 
 class Result(NamedTuple):
-    """How a run ended. `history` holds one {"step", "loss", "accuracy"} a validation."""
+    """How a run ended: what was trained (weights, or adapters), and one {"step", "loss", "accuracy"} a validation."""
 
     params: dict
     history: list[dict]
@@ -47,6 +49,7 @@ def train(
     validate: Callable[[dict, Callable[[], bool]], float | None] | None = None,
     num_checkpoints: int = 0,
     keep: str = 'best',
+    adapters=None,
     recipe: Recipe = FINETUNE,
     microbatch_rows: int = 0,
     mesh: Mesh | None = None,
@@ -71,6 +74,8 @@ def train(
             function it is given whether the run is to stop, and then return None.
         num_checkpoints: So many evenly spaced steps, the last one included, are validated and their weights saved.
         keep: Which weights stay: 'best', or 'all'.
+        adapters: Of `lora.init`: these are trained, and are all that the state in `directory` holds. `params` stay as
+            they are, in `model.compute_dtype`; what is validated and saved are ordinary weights, merged from both.
         recipe: The optimizer.
         microbatch_rows: See `train_step`.
         mesh: Splits weights, moments and rows; None is one device.
@@ -86,16 +91,19 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(contextlib.closing(RunCheckpoints(directory, keep)))
-        state, told = init_state(params, recipe), {'history': [], 'tokens': 0, 'loss': None}
+        base = None if adapters is None else loss_lib.cast(params, model.compute_dtype())
+        state = init_state(params if adapters is None else adapters, recipe)
+        told = {'history': [], 'tokens': 0, 'loss': None}
         if mesh is not None:
-            state = jax.device_put(state, sharding.param_shardings(state, mesh))
+            state, base = (jax.device_put(each, sharding.param_shardings(each, mesh)) for each in (state, base))
         resumed = checkpoints.restore_state(state)
         if resumed is not None:
             state, told = resumed
         step = looked_at = saved = int(state.step)
         saved_at = clock()
         due = set(checkpoint_steps(steps, num_checkpoints)) - {entry['step'] for entry in told['history']}
-        metrics = stack.enter_context(contextlib.closing(Metrics(directory, config, step, peak_flops, clock)))
+        rank = 0 if adapters is None else lora.rank_of(adapters)
+        metrics = stack.enter_context(contextlib.closing(Metrics(directory, config, step, peak_flops, clock, rank)))
         if step:
             on_progress(step, {})  # what an earlier attempt did counts too
         preempted = stack.enter_context(preemption.watch(sharding.any_process))
@@ -107,13 +115,15 @@ def train(
                 on_progress(step - looked_at, last)
                 looked_at = step
             if step in due and not stop:
-                accuracy = validate(state.params, preempted)
+                weights = state.params if base is None else lora.merge(base, state.params, mesh)
+                accuracy = validate(weights, preempted)
                 stop = accuracy is None
                 if not stop:
-                    checkpoints.save_weights(step, state.params, accuracy)
+                    checkpoints.save_weights(step, weights, accuracy)
                     told['history'].append({'step': step, 'loss': told['loss'], 'accuracy': accuracy})
                     due.remove(step)
                     metrics.validated(step, accuracy)
+                del weights  # merged ones are a copy, which the steps to come have no room for
             # Only what was seen to be finite is saved: a NaN would be resumed from for ever. And by all processes or
             # none: each saves its part, and their clocks differ.
             if step == looked_at > saved and (stop or sharding.any_process(clock() - saved_at >= STATE_INTERVAL_S)):
@@ -130,8 +140,8 @@ def train(
                 sharding.check_rows(mesh, rows, 'the packed rows of a batch (finetune.row_multiple)')
                 on_devices = sharding.rows_to_global(this, mesh)
             state, measured = train_step(
-                state, on_devices, rate, config=config, recipe=recipe, microbatch_rows=microbatch_rows, mesh=mesh,
-                dtype=model.compute_dtype(),
+                state, on_devices, rate, base, config=config, recipe=recipe, microbatch_rows=microbatch_rows,
+                mesh=mesh, dtype=model.compute_dtype(),
             )  # fmt: skip
             step += 1
             metrics.add(step, this, rate, measured)

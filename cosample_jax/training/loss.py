@@ -13,7 +13,7 @@ LOGITS_PER_ROW = 2**25
 
 
 def summed_loss(
-    params, config: GemmaConfig, batch, dtype=jnp.float32, mesh: Mesh | None = None
+    params, config: GemmaConfig, batch, dtype=jnp.float32, mesh: Mesh | None = None, adapters=None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The summed loss of a batch in nats, with ``tokens`` (how many it falls on) and ``right`` (argmax hits).
 
@@ -21,14 +21,15 @@ def summed_loss(
     chunk of every row at a time, and again for the gradient: [R, T, V] never exists.
 
     Args:
-        params: Float32.
+        params: Float32, or of `dtype` when they are not trained.
         config: The model's shape.
         batch: A `packing.Batch` with arrays [R, T].
         dtype: What is multiplied; logits and sums are float32 in any case.
         mesh: Splits the rows.
+        adapters: Of `lora.init`, float32; None for the model of `params` alone.
     """
     read = batch.tokens, batch.positions, batch.segment_ids
-    hidden, _ = model.forward(cast(params, dtype), config, *read, mesh=mesh)
+    hidden, _ = model.forward(cast(params, dtype), config, *read, mesh=mesh, adapters=cast(adapters, dtype))
     # Only the table is a part of every chunk, and as a float32 array, so that its gradients are added up in float32.
     table = {'embedder': params['embedder']}
 

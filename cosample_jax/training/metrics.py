@@ -13,6 +13,7 @@ from etils import epath
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.records import commit, is_remote
+from cosample_jax.training import lora
 from cosample_jax.training.packing import Batch
 
 
@@ -34,8 +35,10 @@ class Metrics:
         after: int = 0,
         peak_flops: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        lora_rank: int = 0,
     ):
         """Goes on after the step `after`. `peak_flops` are of all devices together, a second."""
+        self._lora_rank = lora_rank
         self._directory, self._config, self._peak, self._clock = epath.Path(directory), config, peak_flops, clock
         self._path = self._directory / 'metrics.jsonl'
         self._rows: dict[int, dict[str, Any]] = {}
@@ -55,7 +58,7 @@ class Metrics:
         """A step was sent to the devices, with this (host's) batch."""
         if not self._pending:
             self._flops, self._since = 0.0, self._clock()
-        self._flops += step_flops(self._config, batch)
+        self._flops += step_flops(self._config, batch, self._lora_rank)
         self._pending.append(({'step': step, 'learning_rate': float(learning_rate)}, measured))
 
     def look(self, names: Callable[[int], list[str]]) -> dict[str, Any]:
@@ -109,8 +112,9 @@ class Metrics:
                     self._board.add_scalar(name, value, row['step'])
 
 
-def step_flops(config: GemmaConfig, batch: Batch) -> float:
-    """Floating-point operations that a step cannot do without: 2 forward and 4 backward a weight and token.
+def step_flops(config: GemmaConfig, batch: Batch, lora_rank: int = 0) -> float:
+    """Floating-point operations that a step cannot do without: 2 forward and 4 backward a weight and token; of the 4,
+    the 2 for a weight's own gradient fall away where only adapters of `lora_rank` are trained.
 
     As MFU counts them (PaLM, arXiv 2204.02311, appendix B), for packed rows: padding is no token, a query meets the
     keys of its own segment within the layer's window (12 a query head, dimension and pair), and the vocabulary is
@@ -120,6 +124,9 @@ def step_flops(config: GemmaConfig, batch: Batch) -> float:
     seen = batch.positions[real].astype(np.int64) + 1
     pairs = sum(int((np.minimum(seen, window) if window else seen).sum()) for window in config.windows)
     learned = int(np.count_nonzero(batch.weights))
-    flops = 6.0 * config.num_non_embedding_params() * int(real.sum())
-    flops += 6.0 * config.vocab_size * config.embed_dim * learned
+    a_weight = 4.0 if lora_rank else 6.0
+    flops = a_weight * config.num_non_embedding_params() * int(real.sum())
+    flops += a_weight * config.vocab_size * config.embed_dim * learned
+    if lora_rank:
+        flops += 6.0 * lora.num_params(config, lora_rank) * int(real.sum())
     return flops + 12.0 * config.num_heads * config.head_dim * pairs

@@ -24,7 +24,7 @@ class Recipe(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Float32 master weights and the optimizer's moments; `step` counts finished steps."""
+    """Float32 master weights, or adapters, and the optimizer's moments; `step` counts finished steps."""
 
     step: jax.Array
     params: Any
@@ -83,6 +83,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     learning_rate,
+    base=None,
     *,
     config: GemmaConfig,
     recipe: Recipe,
@@ -98,11 +99,15 @@ def train_step(
 
     Metrics are scalars: ``loss`` (nats per token), ``accuracy`` (teacher-forced argmax), ``tokens`` (that the loss
     falls on), ``grad_norm`` (before clipping).
+
+    With `base`, the state's parameters are the adapters of these weights, which stay as they are; given in `dtype`, no
+    copy of them is made.
     """
     tokens = jnp.sum(batch.weights)
 
     def objective(params, part):
-        total, counts = loss_lib.summed_loss(params, config, part, dtype, mesh)
+        weights, adapters = (params, None) if base is None else (base, params)
+        total, counts = loss_lib.summed_loss(weights, config, part, dtype, mesh, adapters)
         return total / jnp.maximum(tokens, 1.0), counts['right']
 
     gradient = jax.value_and_grad(objective, has_aux=True)

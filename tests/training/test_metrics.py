@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cosample_jax.gemma import config as gemma_config
-from cosample_jax.training import packing
+from cosample_jax.training import lora, packing
 from cosample_jax.training.metrics import Metrics, step_flops
 from cosample_jax.training.packing import Example
 
@@ -32,6 +32,8 @@ def test_flops_are_those_of_the_real_tokens():
     pairs = (1 + 2 + 3 + 3) + (1 + 2) + (1 + 2 + 3 + 4) + (1 + 2)
     learned = 2 + 2
     assert step_flops(CONFIG, BATCH) == 6 * weights * 6 + 6 * 32 * 8 * learned + 12 * 4 * 4 * pairs
+    adapted = 4 * weights * 6 + 4 * 32 * 8 * learned + 6 * lora.num_params(CONFIG, 2) * 6 + 12 * 4 * 4 * pairs
+    assert step_flops(CONFIG, BATCH, lora_rank=2) == adapted
 
 
 def test_rates_are_over_the_steps_since_the_last_look(tmp_path):
