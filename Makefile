@@ -3,6 +3,7 @@
 # make test        the test suite;  make check-all: the long checks too;  make lint
 # make check-gemma the comparison with the official gemma package alone (Python 3.12 or later, 4 GB)
 # make bench-sampler  the sampler beside the official one, Tunix and transformers (Python 3.12 or later, 9 GB)
+# make bench-sft      fine-tuning beside theirs (the same environment)
 # Another Python:  make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := runs/arithmetic
 
-.PHONY: demo install test check-all check-gemma bench-sampler lint tpu-compile
+.PHONY: demo install test check-all check-gemma bench-sampler bench-sft lint tpu-compile
 
 demo: install
 	$(BIN)/cosample run --config=configs/arithmetic.py:size=demo --workdir=$(DEMO)
@@ -44,6 +45,11 @@ endif
 bench-sampler: $(VENV)-gemma/.installed-peers
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check
 	for what in peers ablation sweeps profile; do JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.sampler $$what || exit 1; done
+
+# A step of fine-tuning beside its peers' (an hour, 20 GB of memory), then without each of its parts.
+bench-sft: $(VENV)-gemma/.installed-peers
+	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check
+	for what in peers ablation; do JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.sft $$what || exit 1; done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What the sampler's benchmarks draw, and how ours draws it. The docstring of `benchmarks.sampler` says more."""
+"""What the benchmarks draw and train on, and how ours does. `benchmarks.sampler` and `benchmarks.sft` say more."""
 
 import csv
 import dataclasses
@@ -33,16 +33,38 @@ class Work:
 FIXED, VARIED = Work(), Work(low=16, high=256)
 
 
-@functools.cache
-def model_and_params():
+def model_config(vocab: int = 8192, scan_unroll: int = 2):
+    from cosample_jax.gemma.config import gemma2
+
+    shape = {'embed': 512, 'ffw': 2048, 'heads': 8, 'kv_heads': 4, 'head_dim': 64, 'vocab': vocab}
+    return gemma2('bench', layers=2, scan_unroll=scan_unroll, **shape)
+
+
+def random_params(config):
     import jax
 
     from cosample_jax.gemma import model
-    from cosample_jax.gemma.config import gemma2
 
-    shape = {'embed': 512, 'ffw': 2048, 'heads': 8, 'kv_heads': 4, 'head_dim': 64, 'vocab': 8192}
-    config = gemma2('bench', layers=2, scan_unroll=2, **shape)
-    return config, jax.jit(model.init, static_argnums=0)(config, jax.random.key(0))
+    return jax.jit(model.init, static_argnums=0)(config, jax.random.key(0))
+
+
+@functools.cache
+def model_and_params():
+    return model_config(), random_params(model_config())
+
+
+def examples(vocab: int, batches: int) -> list[list]:
+    """Batches of 8 examples of 32 to 512 tokens, log-normal around 256; the first 15% to 35% are prompt."""
+    from cosample_jax.training.packing import Example
+
+    rng = np.random.default_rng(0)
+
+    def example():
+        length = int(np.clip(rng.lognormal(np.log(256), 0.5), 32, 512))
+        prompt = int(rng.uniform(0.15, 0.35) * length)
+        return Example([2, *rng.integers(6, vocab, length - 2).tolist(), 1], [i >= prompt for i in range(length)])
+
+    return [[example() for _ in range(8)] for _ in range(batches)]
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,12 +1,15 @@
-"""Every peer beside our own model: the same greedy tokens, and a loop that is compiled once.
+"""Every peer beside our own model: the same greedy tokens from a loop that is compiled once, and the same losses.
 
     JAX_PLATFORMS=cpu python -m benchmarks.peers.check [PEER ...]
 
 The reference is the plainest loop there is: our forward pass over the whole sequence so far, and the argmax. Fresh
 parameters would make that a poor test: the embedding is tied, so such a model repeats its last token for ever whatever
 its attention does. Here they are changed until every part matters, and the reference with one part changed has to
-differ (of all parts only the final softcap cannot be seen, since it keeps the order of the logits). Prints one line a
-peer; the exit status is 1 when one differs or compiles again.
+differ (of all parts only the final softcap cannot be seen, since it keeps the order of the logits).
+
+Trainers take three steps on three batches, each with AdamW at the same settings: the first loss compares the models and
+what is learned, the others what a step does. Prints one line a peer; the exit status is 1 when one differs or compiles
+again.
 """
 
 import dataclasses
@@ -19,7 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers import PEERS
+from benchmarks import sft
+from benchmarks.peers import PEERS, TRAINERS
+from benchmarks.workload import examples
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import gemma2
 
@@ -153,9 +158,23 @@ def check(name: str, params) -> bool:
                 wrong.append(f'temperature {temperature}, top_k {top_k} compiles again: {compiled.names}')
         if not np.array_equal(drawn[0], drawn[2]) or np.array_equal(drawn[0], drawn[1]) != (temperature == 0):
             wrong.append(f'temperature {temperature}, top_k {top_k}: the seed does not decide the draw')
+    wrong += training_differences(name, params)
     note = f', second calls compile {second}' if second else ''
     print(f'{name}: {"; ".join(wrong) or f"OK ({1e3 * taken:.0f} ms for the last call{note})"}', flush=True)
     return not wrong
+
+
+def training_differences(name: str, params) -> list[str]:
+    """What is wrong with the losses of three steps, in nats a learned token; 1% of what the steps gain is let pass."""
+    batches = examples(CONFIG.vocab_size, 3)
+    ours, frozen = (np.array(sft.ours(CONFIG, params, rate)(batches)) for rate in (1e-3, 0.0))
+    theirs = np.array(TRAINERS[name](CONFIG, params, 1e-3)(batches))
+    wrong = []
+    if abs(theirs[0] / ours[0] - 1) > 1e-4:
+        wrong.append(f'the first loss is {theirs[0]}, not {ours[0]}')
+    if (np.abs(theirs - ours)[1:] > 0.01 * np.abs(frozen - ours)[1:]).any():
+        wrong.append(f'the losses after a step are {theirs[1:]}, not {ours[1:]}')
+    return wrong
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from cosample_jax.gemma import huggingface
 from cosample_jax.gemma.config import GemmaConfig
 
 
-def make(config: GemmaConfig, params):
-    """`generate(prompts, steps, temperature, top_k, seed)` -> int32 [prompts, steps]; the dtype is that of `params`."""
+def load(config: GemmaConfig, params):
+    """The model, with our weights in it, on all cores or on the GPU."""
     import jax
     import torch
     import transformers
@@ -29,7 +29,15 @@ def make(config: GemmaConfig, params):
         model = transformers.AutoModelForCausalLM.from_pretrained(
             directory, attn_implementation='eager' if config.attn_softcap else 'sdpa', dtype='auto'
         )
-    model = model.to(device).eval()
+    return model.to(device)
+
+
+def make(config: GemmaConfig, params):
+    """`generate(prompts, steps, temperature, top_k, seed)` -> int32 [prompts, steps]; the dtype is that of `params`."""
+    import torch
+    import transformers
+
+    model = load(config, params).eval()
     model.generation_config = transformers.GenerationConfig(bos_token_id=2, pad_token_id=0, eos_token_id=None)
 
     def generate(prompts: list[list[int]], steps: int, temperature: float, top_k: int, seed: int) -> np.ndarray:
@@ -41,7 +49,9 @@ def make(config: GemmaConfig, params):
             drawing = {'do_sample': True, 'temperature': temperature, 'top_k': top_k, 'top_p': 1.0}
         torch.manual_seed(seed)
         with torch.inference_mode():
-            out = model.generate(ids.to(device), attention_mask=mask.to(device), max_new_tokens=steps, **drawing)
+            out = model.generate(
+                ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=steps, **drawing
+            )
         return out[:, length:].cpu().numpy().astype(np.int32)
 
     return generate

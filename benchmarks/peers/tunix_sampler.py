@@ -37,7 +37,7 @@ class Ids:
         return -1
 
 
-def _model(config: GemmaConfig, params):
+def tunix_model(config: GemmaConfig, params):
     """The same shape in its own words, and our weights put in by its own functions."""
     import jax
     import jax.numpy as jnp
@@ -82,7 +82,7 @@ def make(config: GemmaConfig, params):
     import jax
     from tunix.generate import sampler as theirs
 
-    model = _model(config, params)
+    model = tunix_model(config, params)
 
     @functools.cache
     def sampler(length: int, steps: int):

@@ -1,5 +1,7 @@
 """Next-token cross-entropy over packed rows."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -18,7 +20,7 @@ def summed_loss(
     """The summed loss of a batch in nats, with ``tokens`` (how many it falls on) and ``right`` (argmax hits).
 
     Sums, not means: shards and microbatches of different token counts add up to the same number. Logits are made a
-    chunk of every row at a time, and again for the gradient: [R, T, V] never exists.
+    chunk at a time, only of tokens that the loss falls on, and once, for value and gradient: [R, T, V] never exists.
 
     Args:
         params: Float32, or of `dtype` when they are not trained.
@@ -30,34 +32,88 @@ def summed_loss(
     """
     read = batch.tokens, batch.positions, batch.segment_ids
     hidden, _ = model.forward(cast(params, dtype), config, *read, mesh=mesh, adapters=cast(adapters, dtype))
-    # Only the table is a part of every chunk, and as a float32 array, so that its gradients are added up in float32.
-    table = {'embedder': params['embedder']}
-
-    @jax.checkpoint
-    def chunk_loss(table, hidden, targets, weights):
-        logits = model.logits(cast(table, dtype), config, hidden)  # [R, t, V]
-        if mesh is not None:
-            logits = sharding.constrain(logits, mesh, ('logit_rows', 'tokens', 'vocab'))
-        top = jax.nn.logsumexp(logits, axis=-1)
-        target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        loss = jnp.sum((top - target) * weights)
-        return loss, jnp.sum((target >= jnp.max(logits, axis=-1)) * weights)
-
-    rows, length = batch.tokens.shape
+    learned = hidden, jnp.asarray(batch.targets), jnp.asarray(batch.weights)
+    table = params['embedder']['input_embedding']
+    length = batch.tokens.shape[1]
     size = chunk_length(length, config.vocab_size)
     if size == length:
-        loss, right = chunk_loss.__wrapped__(table, hidden, batch.targets, batch.weights)
+        (loss, right), *_ = _sums(table.astype(dtype), *learned, config, mesh)
     else:
-
-        def add(sums, chunk):
-            return jax.tree.map(jnp.add, sums, chunk_loss(table, *chunk)), None
-
-        chunks = jax.tree.map(
-            lambda x: jnp.swapaxes(x.reshape(rows, length // size, size, *x.shape[2:]), 0, 1),
-            (hidden, jnp.asarray(batch.targets), jnp.asarray(batch.weights)),
-        )
-        (loss, right), _ = jax.lax.scan(add, (jnp.float32(0), jnp.float32(0)), chunks)
+        loss, right = _over_chunks(config, dtype, mesh, table, *_learned_first(*learned, size, mesh))
     return loss, {'tokens': jnp.sum(batch.weights), 'right': right}
+
+
+def _sums(table, hidden, targets, weights, config: GemmaConfig, mesh: Mesh | None):
+    """((loss, argmax hits), summed, logits [R, t, V], their log-sum-exp) of arrays [R, t], hidden states [R, t, D]."""
+    logits = model.logits({'embedder': {'input_embedding': table}}, config, hidden)
+    if mesh is not None:
+        logits = sharding.constrain(logits, mesh, ('logit_rows', 'tokens', 'vocab'))
+    top = jax.nn.logsumexp(logits, axis=-1)
+    target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    hits = target >= jnp.max(logits, axis=-1)
+    return (jnp.sum((top - target) * weights), jnp.sum(hits * weights)), logits, top
+
+
+def _learned_first(hidden, targets, weights, size: int, mesh: Mesh | None):
+    """[R, T, ...] to [chunks, R, size, ...], what is learned in the first chunks; tokens stay on their device."""
+    rows, length = weights.shape
+    shards = 1 if mesh is None else sharding.row_shards(mesh)
+    order = jnp.argsort(weights.reshape(shards, -1) == 0, axis=1, stable=True)
+
+    def chunked(x):
+        ordered = jax.vmap(lambda each, order: each[order])(x.reshape(shards, -1, *x.shape[2:]), order)
+        split = ordered.reshape(shards, length // size, rows // shards, size, *x.shape[2:])
+        return jnp.swapaxes(split, 0, 1).reshape(length // size, rows, size, *x.shape[2:])
+
+    return chunked(hidden), chunked(targets), chunked(weights)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _over_chunks(config: GemmaConfig, dtype, mesh: Mesh | None, table, hidden, targets, weights):
+    """`_sums` of all chunks, [chunks, R, t, ...]; those after the last one with something to learn are left out."""
+
+    def add(chunk, sums):
+        found, *_ = _sums(table.astype(dtype), hidden[chunk], targets[chunk], weights[chunk], config, mesh)
+        return jax.tree.map(jnp.add, sums, found)
+
+    return jax.lax.fori_loop(0, _used(weights), add, (jnp.float32(0), jnp.float32(0)))
+
+
+def _value_and_gradient(config, dtype, mesh, table, hidden, targets, weights):
+    """The gradient of a chunk is made with its value, while its logits are there: they are made once, not twice."""
+    multiplied = table.astype(dtype)
+
+    def add(chunk, carry):
+        sums, of_table, of_hidden = carry
+        found, logits, top = _sums(multiplied, hidden[chunk], targets[chunk], weights[chunk], config, mesh)
+        # By hand, since all of it is then one pass over the logits: what is kept for an automatic one takes five.
+        is_target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 2) == targets[chunk][..., None]
+        to_logits = (jnp.exp(logits - top[..., None]) - is_target) * weights[chunk][..., None]
+        if config.final_softcap is not None:
+            to_logits *= 1 - jnp.square(logits / config.final_softcap)
+        to_logits = to_logits.astype(dtype)
+        to_hidden = jnp.einsum('rtv,vd->rtd', to_logits, multiplied)
+        # As [D, V], for which a CPU reads the large factor as it lies.
+        to_table = jnp.einsum('rtd,rtv->dv', hidden[chunk], to_logits)
+        return jax.tree.map(jnp.add, sums, found), of_table + to_table, of_hidden.at[chunk].set(to_hidden)
+
+    none = (jnp.float32(0), jnp.float32(0)), jnp.zeros_like(table.T), jnp.zeros_like(hidden)
+    # The table's gradients are added up in float32, as it is itself, whatever the dtype of the products.
+    sums, of_table, of_hidden = jax.lax.fori_loop(0, _used(weights), add, none)
+    return sums, (of_table, of_hidden)
+
+
+def _gradient(config, dtype, mesh, gradients, cotangents):
+    of_table, of_hidden = (gradient * cotangents[0].astype(gradient.dtype) for gradient in gradients)
+    return of_table.T, of_hidden, None, None  # targets and weights are data
+
+
+_over_chunks.defvjp(_value_and_gradient, _gradient)
+
+
+def _used(weights) -> jax.Array:
+    """How many chunks have something to learn."""
+    return jnp.sum(jnp.any(weights != 0, axis=(1, 2)))
 
 
 def chunk_length(length: int, vocab_size: int) -> int:
