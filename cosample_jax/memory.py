@@ -392,14 +392,14 @@ def training_temporaries(
     config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0
 ) -> int:
     """What a training step makes on the way: the larger of two peaks, in the loss and in a layer's gradient."""
-    if lora_rank:  # the table and the weights of layers have no gradient, and no other copy
-        table, layers = 0, list(_adapters(config, sizes, lora_rank))
-    else:
-        table, *layers = _weights(config, sizes)
+    table, *layers = _weights(config, sizes)
+    frozen = 0
+    if lora_rank:  # table and weights have no gradient; the compiler makes up to one copy of the layers' (as measured)
+        frozen, table, layers = sum(layers), 0, list(_adapters(config, sizes, lora_rank))
     item, copied = jnp.dtype(dtype).itemsize, jnp.dtype(dtype) != jnp.float32
     rows = shape.microbatch_rows or shape.rows
     tokens = _split(rows, sizes.data * sizes.fsdp) * shape.row_length
-    kept = sum(layers) * item * copied  # the weights as they are multiplied
+    kept = sum(layers) * item * copied + frozen * item  # the weights as they are multiplied
     kept += table * (item * copied + 4)  # the same of the table, and its gradient
     kept += config.num_layers * tokens * config.embed_dim * item  # what goes from layer to layer
 
