@@ -477,14 +477,14 @@ def training_temporaries(
     compiler takes the casts out of the loop again, and the gradients, of float32 weights now, take twice the bytes
     (9B on v5e:4x4: temporaries of 4.08 GiB instead of 3.11).
     """
-    if lora_rank:  # the table and the weights of layers have no gradient, and no other copy
-        table, layers = 0, list(_adapters(config, sizes, lora_rank))
-    else:
-        table, *layers = _weights(config, sizes)
+    table, *layers = _weights(config, sizes)
+    frozen = 0
+    if lora_rank:  # table and weights have no gradient; the compiler makes up to one copy of the layers' (as measured)
+        frozen, table, layers = sum(layers), 0, list(_adapters(config, sizes, lora_rank))
     item, copied = jnp.dtype(dtype).itemsize, jnp.dtype(dtype) != jnp.float32
     rows = shape.microbatch_rows or shape.rows
     tokens = _split(rows, sizes.data * sizes.fsdp) * shape.row_length
-    kept = sum(layers) * item * copied  # the weights as they are multiplied
+    kept = sum(layers) * item * copied + frozen * item  # the weights as they are multiplied
     kept += table * (item * copied + 4)  # the same of the table, and its gradient
     kept += config.num_layers * tokens * config.embed_dim * item  # what goes from layer to layer
 
