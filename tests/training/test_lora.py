@@ -79,7 +79,10 @@ def assert_close(got, expected, tolerance):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * float(np.ptp(other)))
 
 
-@families
+# The other two take ten seconds each.
+@pytest.mark.parametrize(
+    'family', [pytest.param('gemma1', marks=pytest.mark.slow), 'gemma2', pytest.param('gemma3', marks=pytest.mark.slow)]
+)
 def test_adapters_that_have_learnt_nothing_change_no_logit(family):
     """Within what two programs round differently; each product by itself exactly."""
     config, base, adapters = CONFIGS[family], base_of(family), fresh(family)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cosample_jax.gemma import weights
 
@@ -37,6 +38,7 @@ def assert_same(one, other, tolerance=0.0):
             np.testing.assert_array_equal(each, other[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_killed_processes_train_the_model_that_one_trains(tmp_path, run_processes):
     one, two, cut = (tmp_path / name for name in ('one', 'two', 'cut'))
     run_processes(SCRIPT, one, 1, -1)
