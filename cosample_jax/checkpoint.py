@@ -69,8 +69,9 @@ class RunCheckpoints:
             directory / 'state',
             options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
         )
+        self._places = directory / 'weights'
         self._weights = ocp.CheckpointManager(
-            directory / 'weights',
+            self._places,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=1 if keep == 'best' else None,
                 best_fn=lambda metrics: metrics['accuracy'] - 1e-9 * metrics['step'],
@@ -111,8 +112,8 @@ class RunCheckpoints:
         return self._weights.best_step()
 
     def load_best(self, config: GemmaConfig, dtype=jnp.float32):
-        wanted = weights.abstract_params(config, dtype)
-        return self._weights.restore(self.best_step(), args=ocp.args.StandardRestore(wanted))
+        """Whatever devices and processes saved them: Orbax alone would want the same ones again."""
+        return weights.load(weights.open_checkpoint(self._places / str(self.best_step())), config, dtype)
 
     def close(self) -> None:
         self._state.close()

@@ -45,6 +45,8 @@ def explained(config, sizes, shape, op, found):
         reasons.append('what padding shifts between neighbours')
     if op in ('all-gather', 'all-reduce') and elements in {1, *tokens}:
         reasons.append('of each token its id, weight, largest logit, sum and loss; of all tokens, sums')
+    if op == 'all-reduce' and elements == 128:
+        reasons.append("whether anything is to be learned in each of the loss's chunks, in a row of a tile")
     if op == 'all-reduce' and elements in (embed, config.num_layers * embed):
         reasons.append('gradients of the scales of norms, which are whole everywhere')
     return ', or '.join(reasons)

@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from cosample_jax.gemma import weights
+from cosample_jax.checkpoint import RunCheckpoints
+from cosample_jax.gemma import model
+from cosample_jax.gemma.config import gemma2
 
+CONFIG = gemma2(
+    'two', layers=2, embed=32, ffw=48, heads=2, kv_heads=1, head_dim=16, vocab=256, window=16
+)  # the script's
 SCRIPT = Path(__file__).parent / 'two_processes.py'
 STEPS, KILLED_AT, SAVED_AT = 8, 6, 4  # the state is saved where the loss was looked at: at the validation before
 TOLERANCE = 2e-6  # measured: 2.2e-7 of weights and 5e-7 of losses
@@ -23,10 +29,12 @@ def outcome(directory, index=0):
 
 
 def best(directory):
-    """The step of the best weights, and the weights, as whoever goes on with them reads them."""
-    (saved,) = (directory / 'run' / 'weights').glob('[0-9]*')
-    tensors = weights.open_checkpoint(saved).tensors
-    return {'step': np.array(saved.name)} | {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    """The step of the best weights, and the weights, as whoever goes on with them reads them: in one process."""
+    checkpoints = RunCheckpoints(directory / 'run')
+    leaves = jax.tree.leaves_with_path(checkpoints.load_best(CONFIG))
+    step = checkpoints.best_step()
+    checkpoints.close()
+    return {'step': np.array(str(step))} | {model.leaf_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def assert_same(one, other, tolerance=0.0):
