@@ -132,6 +132,9 @@ def test_a_training_step_on_tpu(on_the_tpu_compiler, tmp_path, name, topology, s
         }}))
     """)
     told, hlo = json.loads(printed), (tmp_path / 'step.hlo').read_text()
+    print(
+        f'{name} on {topology}: arguments and temporaries', [f'{size / memory.GIB:.2f} GiB' for size in told['theirs']]
+    )
     config = variant(name)
     assert told['not_donated'] == 0
     assert sum(told['theirs']) <= 0.95 * memory.parse_slice(topology).usable
