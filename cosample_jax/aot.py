@@ -148,8 +148,9 @@ def lower_train_step(
     state = abstract_train_state(config, mesh, lora_rank)
     base = abstract_params(config, dtype, mesh) if lora_rank else None
     return train_step.lower(
-        state, batch, np.float32(1e-6), base, config=config, recipe=FINETUNE, mesh=mesh, dtype=dtype
-    )
+        state, batch, np.float32(1e-6), base, config=config, recipe=FINETUNE, microbatch_rows=shape.microbatch_rows,
+        mesh=mesh, dtype=dtype,
+    )  # fmt: skip
 
 
 def abstract_train_state(config: GemmaConfig, mesh: Mesh, lora_rank: int = 0) -> TrainState:

@@ -421,7 +421,7 @@ class StepTime(NamedTuple):
 
 
 def training_roofline(
-    config: GemmaConfig, slice_: Slice, sizes: Sizes, shape: Training, dtype=jnp.bfloat16
+    config: GemmaConfig, slice_: Slice, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0
 ) -> StepTime:
     """The least time of a step on a packed batch, padding included.
 
@@ -436,8 +436,13 @@ def training_roofline(
                 + tensor: two all-reduces of the stream a layer, forward, again and backward
 
     The three overlap wholly. Scores stay on the chip, the vocabulary's sums, norms and the start of kernels cost
-    nothing. Embedding rows are looked up, not multiplied: the table counts once, for the logits of all tokens.
+    nothing. Embedding rows are looked up, not multiplied: the table counts once, for the logits of all tokens, on all
+    of which the loss falls. Each microbatch has its own passes over weights and over links. With adapters of
+    `lora_rank`, which cost nothing themselves, weights have neither moments nor gradients: 2 FLOPs a weight and token
+    less, useful ones.
     """
+    parts = shape.rows // shape.microbatch_rows if shape.microbatch_rows else 1
+    trained = int(not lora_rank)
     table, *layers = _weights(config, sizes)
     kept = table + sum(layers)
     _, *layers = _weights(config, sizes._replace(fsdp=1))
@@ -449,16 +454,18 @@ def training_roofline(
 
     products = tokens * whole + of_vocabulary * table
     attention = config.num_layers * heads * config.head_dim * tokens * _seen(shape.row_length)
-    useful = 6 * products + 12 * attention
+    useful = (4 + 2 * trained) * products + 12 * attention
     flops = useful + again * (2 * products + 4 * attention)
 
     widths = 2 * (heads + kv_heads) * config.head_dim + 3 * ffw + 2 * config.embed_dim
     activations = config.num_layers * tokens * widths * item
     activations += of_vocabulary * _split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
-    moved = 2 * 12 * kept + (3 + again) * (whole + table) * item + 2 * (2 + again) * activations
+    moved = (
+        trained * 2 * 12 * kept + parts * (2 + again + trained) * (whole + table) * item + 2 * (2 + again) * activations
+    )
 
-    received = 3 * whole * item * (1 - 1 / sizes.fsdp)
-    received += 2 * kept * item * (1 - 1 / sizes.data)
+    received = parts * (2 + trained) * whole * item * (1 - 1 / sizes.fsdp)
+    received += trained * parts * 2 * kept * item * (1 - 1 / sizes.data)
     stream = tokens * config.embed_dim * item
     received += 2 * config.num_layers * (2 + again) * 2 * stream * (1 - 1 / sizes.tensor)
 

@@ -140,6 +140,7 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
     mesh = memory.abstract_mesh(config.mesh)
     sharding.check_rows(mesh, config.sampling.slots, 'sampling.slots')
     sharding.check_rows(mesh, config.finetune.row_multiple, 'finetune.row_multiple')
+    sharding.check_rows(mesh, config.finetune.microbatch_rows, 'finetune.microbatch_rows')
     stages = [('sampling', name) for name in dict.fromkeys((*config.roles.sources, *config.roles.trained))]
     stages += [('fine-tuning', name) for name in config.roles.trained]
     accelerated = slice_ is not None
@@ -165,7 +166,8 @@ def training_section(config, section: dict, slice_: memory.Slice) -> list[dict]:
         if row['stage'] != 'fine-tuning':
             continue
         shape = memory.Training(**row['shape'])
-        step = memory.training_roofline(variant(row['variant']), slice_, sizes, shape)
+        rank = config.finetune.lora_rank
+        step = memory.training_roofline(variant(row['variant']), slice_, sizes, shape, lora_rank=rank)
         hours = {
             level: config.finetune.steps[row['model']][level] * step.seconds / 3600 for level in config.budget.levels
         }
@@ -292,8 +294,8 @@ def _memory_table(section: dict):
 
 TRAINING_ASSUMPTIONS = (
     'a model of data sheets, no measurement: arithmetic, memory and links of a corner chip at their peaks, all at once',
-    'every batch is the fullest, packed from the longest examples, and its padding is multiplied, too',
-    'layers are computed again for their gradients: 8 FLOPs a weight and token, of which MFU counts 6',
+    'every batch is the fullest, packed from the longest examples: padding is multiplied, and loss falls on all tokens',
+    'layers are computed again for their gradients: 8 FLOPs a weight and token, of which MFU counts 6; LoRA: 6 and 4',
     'hours are those of one cell at one learning rate, without validation and checkpoints',
 )
 

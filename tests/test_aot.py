@@ -113,6 +113,9 @@ def test_the_programs_are_those_of_the_product():
     assert list(without) == ['questions', 'fill', 'decode']
     step = aot.lower_train_step(config, mesh, memory.Training(8, 64), jnp.float32).compile()
     assert aot.not_donated(step, aot.abstract_train_state(config, mesh)) == 0
+    halves = aot.lower_train_step(config, mesh, memory.Training(8, 64, microbatch_rows=4), jnp.float32).compile()
+    temporaries = [each.memory_analysis().temp_size_in_bytes for each in (halves, step)]
+    assert temporaries[0] < temporaries[1], 'the program that is planned for is the one of microbatches'
     assert {i.op for i in aot.collectives(step.as_text())} & {'all-reduce', 'all-gather'}
 
 

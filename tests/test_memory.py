@@ -190,6 +190,21 @@ def test_the_training_roofline_of_a_mesh_by_hand():
     assert tensor.links == pytest.approx((stream + gradients) / 100e9)
 
 
+def test_adapters_and_microbatches_in_the_training_roofline():
+    config, slice_, sizes = variant('gemma2_9b'), memory.parse_slice('v5e:4x4'), memory.Sizes(fsdp=16)
+    shape = memory.Training(64, 512)
+    whole = memory.training_roofline(config, slice_, sizes, shape)
+    adapted = memory.training_roofline(config, slice_, sizes, shape, lora_rank=16)
+    # Frozen weights come to a chip twice and no gradient of them leaves it; a third of its useful work on them is gone.
+    assert adapted.links == pytest.approx(whole.links * 2 / 3)
+    assert whole.useful - adapted.useful == pytest.approx(2 * config.num_params() * 4 * 512 / 197e12, rel=1e-3)
+    assert whole.memory - adapted.memory > 24 * config.num_params() / 16 / 819e9
+    halves = memory.training_roofline(config, slice_, sizes, shape._replace(microbatch_rows=32))
+    assert halves.links == pytest.approx(2 * whole.links) and halves.arithmetic == whole.arithmetic
+    layers, table = config.num_non_embedding_params(), config.vocab_size * config.embed_dim // 16
+    assert halves.memory - whole.memory == pytest.approx(4 * 2 * (layers + table) / 819e9, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ('name', 'links'),
     [

@@ -167,3 +167,8 @@ def test_the_printed_plan_has_the_speed_of_training_and_its_assumptions(reposito
     here = plan.predict(config_lib.finalize(config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')))
     plan.print_table(here)
     assert 'at most' not in capsys.readouterr().out, 'of this machine no data sheet is known'
+
+
+def test_microbatches_must_divide_over_the_mesh(repository, steady):
+    with pytest.raises(UserError, match='finetune.microbatch_rows=4 does not divide'):
+        on_slice(repository, 'v5e:2x4', **{'mesh.fsdp': 8, 'finetune.microbatch_rows': 4})

@@ -81,7 +81,8 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
     }
     if not kept:
         bar.advance(_num_steps(config, cell))
-        return record | {'trained': False, 'reason': NOT_TRAINED, 'steps': 0, 'tokens': 0, 'epochs': 0.0}
+        reason = f'{too_long} survivors, all too long for a row, not trained' if too_long else NOT_TRAINED
+        return record | {'trained': False, 'reason': reason, 'steps': 0, 'tokens': 0, 'epochs': 0.0}
     variant = gemma_config.variant(config.models[cell.model].variant)
     mesh = sharding.run_mesh(config)
     adapters, dtype = None, jnp.float32

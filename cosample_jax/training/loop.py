@@ -136,8 +136,8 @@ def train(
             told['tokens'] += int(np.count_nonzero(this.segment_ids))
             on_devices = this
             if mesh is not None:
-                rows = microbatch_rows or len(this.tokens)
-                sharding.check_rows(mesh, rows, 'the packed rows of a batch (finetune.row_multiple)')
+                sharding.check_rows(mesh, len(this.tokens), 'the packed rows of a batch (finetune.row_multiple)')
+                sharding.check_rows(mesh, microbatch_rows, 'finetune.microbatch_rows')
                 on_devices = sharding.rows_to_global(this, mesh)
             state, measured = train_step(
                 state, on_devices, rate, base, config=config, recipe=recipe, microbatch_rows=microbatch_rows,

@@ -1,5 +1,6 @@
 """What a training run measures: step by step to JSONL, at every look to TensorBoard."""
 
+import collections
 import json
 import math
 import time
@@ -58,7 +59,8 @@ class Metrics:
         """A step was sent to the devices, with this (host's) batch."""
         if not self._pending:
             self._flops, self._since = 0.0, self._clock()
-        self._flops += step_flops(self._config, batch, self._lora_rank)
+        if self._peak:
+            self._flops += step_flops(self._config, batch, self._lora_rank)
         self._pending.append(({'step': step, 'learning_rate': float(learning_rate)}, measured))
 
     def look(self, names: Callable[[int], list[str]]) -> dict[str, Any]:
@@ -122,7 +124,8 @@ def step_flops(config: GemmaConfig, batch: Batch, lora_rank: int = 0) -> float:
     """
     real = batch.segment_ids > 0
     seen = batch.positions[real].astype(np.int64) + 1
-    pairs = sum(int((np.minimum(seen, window) if window else seen).sum()) for window in config.windows)
+    windows = collections.Counter(config.windows)
+    pairs = sum(n * int((np.minimum(seen, window) if window else seen).sum()) for window, n in windows.items())
     learned = int(np.count_nonzero(batch.weights))
     a_weight = 4.0 if lora_rank else 6.0
     flops = a_weight * config.num_non_embedding_params() * int(real.sum())
