@@ -29,26 +29,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cosample_jax import sharding
+from cosample_jax import roofline, sharding
+from cosample_jax.devices import GIB, Slice, check_mesh, parse_slice
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig, variant
 from cosample_jax.gemma.pages import Pages
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.memory import (
-    GIB,
-    Sampling,
-    Sizes,
-    Slice,
-    Training,
-    auto_slots,
-    check_mesh,
-    parse_slice,
-    question_pages,
-    roofline,
-    sampling_layout,
-    training_roofline,
-)
+from cosample_jax.memory import Sampling, Sizes, Training, auto_slots, question_pages, sampling_layout
 from cosample_jax.memory import fine_tuning as planned_training
 from cosample_jax.memory import sampling as planned_sampling
 from cosample_jax.sampling import decode, engine
@@ -384,7 +372,7 @@ def print_sampling_table() -> None:
             print(
                 f'| {name} | {topology}, tensor={tensor} | {slots} | {told.argument_size_in_bytes / GIB:.2f} + '
                 f'{told.temp_size_in_bytes / GIB:.2f} | {planned_sampling(config, sizes, shape).total / GIB:.2f} | '
-                f'{roofline(config, slice_.kind, sizes, shape):,.0f} |',
+                f'{roofline.sampling(config, slice_.kind, sizes, shape):,.0f} |',
                 flush=True,
             )
 
@@ -400,7 +388,7 @@ def print_training_table() -> None:
     for name, topology, sizes, shape in TRAINED:
         config, slice_ = variant(name), parse_slice(topology)
         told = lower_train_step(config, slice_mesh(slice_, sizes), shape).compile().memory_analysis()
-        step = training_roofline(config, slice_, sizes, shape)
+        step = roofline.training(config, slice_, sizes, shape)
         split = ', '.join(f'{axis}={size}' for axis, size in sizes._asdict().items() if size > 1)
         print(
             f'| {name} | {topology}, {split} | {shape.rows} x {shape.row_length:,} | '

@@ -100,7 +100,7 @@ class RunCheckpoints:
 
     def save_weights(self, step: int, params, accuracy: float) -> None:
         """Saves the weights of a validated step; a resumed run passes steps again that are already there."""
-        if step not in self._weights.all_steps():
+        if step not in self.all_steps():
             metrics = {'accuracy': accuracy, 'step': step}
             self._weights.save(step, args=ocp.args.StandardSave(params), metrics=metrics)
 

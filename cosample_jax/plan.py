@@ -19,7 +19,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from cosample_jax import cells, memory, sharding, tasks
+from cosample_jax import cells, devices, memory, roofline, sharding, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model as gemma_model
@@ -35,7 +35,7 @@ ORDER = ('prepare', 'pretrain', 'sample', 'grade', 'judge', 'analyze', 'finetune
 FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report': 4.5}
 
 
-def predict(config, slice_: memory.Slice | None = None) -> dict:
+def predict(config, slice_: devices.Slice | None = None) -> dict:
     """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...}`` of a
     finalized config; on a slice ``"training"``, too.
 
@@ -124,7 +124,7 @@ def training_shape(config, tokens: dict[str, int], name: str) -> memory.Training
     return memory.Training(-(-rows // multiple) * multiple, row_length, config.finetune.microbatch_rows)
 
 
-def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None = None) -> dict:
+def memory_section(config, tokens: dict[str, int], slice_: devices.Slice | None = None) -> dict:
     """``{"device": ..., "slice": its name or '', "bytes": what one has, "rows": [...]}``: of each model and stage what
     a device must hold, and under ``fix`` the smallest change of one setting that makes it fit, when it does not (''
     when nothing tried does).
@@ -132,11 +132,11 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
     UserError when the mesh is not the slice's, asks for more devices than there are, or does not divide the rows.
     """
     if slice_ is not None:
-        memory.check_mesh(slice_, config.mesh)
+        devices.check_mesh(slice_, config.mesh)
         device, there = f'a chip of {slice_.name}', slice_.usable
     else:
         sharding.run_mesh(config)
-        device, there = memory.this_device(config.mesh)
+        device, there = devices.this_device(config.mesh)
     mesh = memory.abstract_mesh(config.mesh)
     sharding.check_rows(mesh, config.sampling.slots, 'sampling.slots')
     sharding.check_rows(mesh, config.finetune.row_multiple, 'finetune.row_multiple')
@@ -156,7 +156,7 @@ def memory_section(config, tokens: dict[str, int], slice_: memory.Slice | None =
     return {'device': device, 'slice': slice_.name if slice_ else '', 'bytes': there, 'rows': rows}
 
 
-def training_section(config, section: dict, slice_: memory.Slice) -> list[dict]:
+def training_section(config, section: dict, slice_: devices.Slice) -> list[dict]:
     """Of each trained model of a `memory_section`, how fast its fullest batch can be on the slice at most: seconds a
     step, what ``bound`` it is by, its ``mfu``, and the ``hours`` of a cell's steps at each budget.
     """
@@ -167,7 +167,7 @@ def training_section(config, section: dict, slice_: memory.Slice) -> list[dict]:
             continue
         shape = memory.Training(**row['shape'])
         rank = config.finetune.lora_rank
-        step = memory.training_roofline(variant(row['variant']), slice_, sizes, shape, lora_rank=rank)
+        step = roofline.training(variant(row['variant']), slice_, sizes, shape, lora_rank=rank)
         hours = {
             level: config.finetune.steps[row['model']][level] * step.seconds / 3600 for level in config.budget.levels
         }
@@ -184,8 +184,8 @@ def require_fit(prediction: dict) -> None:
         cure = f'{row["fix"]} would fit' if row['fix'] else 'no such change would fit, of slots, batch size or mesh'
         raise UserError(
             f'{row["stage"]} of config.models.{row["model"]} ({row["variant"]}) needs '
-            f'{row["total"] / memory.GIB:.1f} GiB a device, and {section["device"]} has '
-            f'{section["bytes"] / memory.GIB:.1f}: {cure}'
+            f'{row["total"] / devices.GIB:.1f} GiB a device, and {section["device"]} has '
+            f'{section["bytes"] / devices.GIB:.1f}: {cure}'
         )
 
 
@@ -211,14 +211,14 @@ def _smallest_fix(
     of equals, the one that needs no more devices. A mesh axis may take what 'data' has, too.
     """
     have = math.prod(config.mesh[axis] for axis in sharding.MESH_AXES)
-    for (_, devices), changes in sorted(_changes(config, stage, name), key=lambda change: change[0]):
-        if devices > have and not more_devices:
+    for (_, wanted), changes in sorted(_changes(config, stage, name), key=lambda change: change[0]):
+        if wanted > have and not more_devices:
             continue
         other = ConfigDict(config.to_dict())
         other.update_from_flattened_dict(changes)
         if _needed(other, tokens, stage, name, accelerated, there)[1].total <= there:
             flags = ' '.join(f'--config.{field}={value}' for field, value in changes.items())
-            return flags if devices <= have else f'{devices} such devices with {flags}'
+            return flags if wanted <= have else f'{wanted} such devices with {flags}'
     return ''
 
 
@@ -280,14 +280,14 @@ def print_table(prediction: dict) -> None:
 def _memory_table(section: dict):
     from rich.table import Table
 
-    has = f'{section["device"]} has {section["bytes"] / memory.GIB:.2f}'
+    has = f'{section["device"]} has {section["bytes"] / devices.GIB:.2f}'
     stages = {'sampling': 'sample', 'fine-tuning': 'finetune'}
     columns = ('weights', 'KV', 'optimizer', 'temp', 'total')
     table = Table('model', 'stage', *columns, title=f'memory of a device, GiB ({has})')
     for column in table.columns[2:]:
         column.justify = 'right'
     for row in section['rows']:
-        figures = (f'{row[field] / memory.GIB:.2f}' for field in (*memory.Memory._fields, 'total'))
+        figures = (f'{row[field] / devices.GIB:.2f}' for field in (*memory.Memory._fields, 'total'))
         table.add_row(f'{row["model"]} {row["variant"]}', stages[row['stage']], *figures)
     return table
 

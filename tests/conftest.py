@@ -88,7 +88,7 @@ def on_the_tpu_compiler():
     if importlib.util.find_spec('libtpu') is None:
         pytest.skip('the TPU compiler: libtpu is not importable (make check-all)')
     environment = {name: value for name, value in os.environ.items() if name not in ('XLA_FLAGS', 'JAX_PLATFORMS')}
-    imports = 'from cosample_jax import aot, memory\nfrom cosample_jax.gemma.config import variant\n'
+    imports = 'from cosample_jax import aot, devices, memory\nfrom cosample_jax.gemma.config import variant\n'
 
     def run(script: str) -> str:
         script = imports + textwrap.dedent(script)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cosample_jax import aot, memory
+from cosample_jax import aot, devices, memory
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import variant
 from cosample_jax.sharding import make_mesh, named
@@ -127,7 +127,7 @@ def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(topologies, 'get_topology_desc', missing)
     with pytest.raises(UserError, match=r'no TPU compiler for v5e:2x2 \(libtpu not found\): pip install'):
-        aot.slice_mesh(memory.parse_slice('v5e:2x2'), memory.Sizes(fsdp=4))
+        aot.slice_mesh(devices.parse_slice('v5e:2x2'), memory.Sizes(fsdp=4))
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
 def test_decode_on_tpu_moves_no_cache(on_the_tpu_compiler, topology):
     printed = on_the_tpu_compiler(f"""
         config, shape = variant('gemma2_2b'), memory.Sampling(64, 800, 256, 512)
-        mesh = aot.slice_mesh(memory.parse_slice('{topology}'), memory.Sizes(fsdp=2, tensor=2))
+        mesh = aot.slice_mesh(devices.parse_slice('{topology}'), memory.Sizes(fsdp=2, tensor=2))
         decode = aot.lower_sampling(config, mesh, shape)['decode'].compile()
         cache = aot.abstract_cache(config, mesh, shape)
         assert mesh.size == 4
@@ -215,7 +215,7 @@ def test_sampling_on_tpu(on_the_tpu_compiler, name, topology, sizes):
     printed = on_the_tpu_compiler(f"""
         import json
         sizes, config, shape = memory.Sizes{sizes}, variant('{name}'), memory.Sampling(64, 800, 256, 512)
-        slice_ = memory.parse_slice('{topology}')
+        slice_ = devices.parse_slice('{topology}')
         mesh = aot.slice_mesh(slice_, sizes)
         cache = aot.abstract_cache(config, mesh, shape)
         assert memory.sampling(config, sizes, shape).total <= slice_.usable

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from cosample_jax import aot, memory
+from cosample_jax import aot, devices, memory
 from cosample_jax.gemma.config import variant
 from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.training.loss import chunk_length
@@ -122,7 +122,7 @@ def test_a_training_step_on_tpu(on_the_tpu_compiler, tmp_path, name, topology, s
         import json
         import pathlib
         config, sizes, shape = variant('{name}'), memory.{sizes}, memory.{shape}
-        mesh = aot.slice_mesh(memory.parse_slice('{topology}'), sizes)
+        mesh = aot.slice_mesh(devices.parse_slice('{topology}'), sizes)
         step, text = aot.compile_with_text(aot.lower_train_step(config, mesh, shape))
         pathlib.Path('{tmp_path}/step.hlo').write_text(text)
         told = step.memory_analysis()
@@ -133,11 +133,11 @@ def test_a_training_step_on_tpu(on_the_tpu_compiler, tmp_path, name, topology, s
     """)
     told, hlo = json.loads(printed), (tmp_path / 'step.hlo').read_text()
     print(
-        f'{name} on {topology}: arguments and temporaries', [f'{size / memory.GIB:.2f} GiB' for size in told['theirs']]
+        f'{name} on {topology}: arguments and temporaries', [f'{size / devices.GIB:.2f} GiB' for size in told['theirs']]
     )
     config = variant(name)
     assert told['not_donated'] == 0
-    assert sum(told['theirs']) <= 0.95 * memory.parse_slice(topology).usable
+    assert sum(told['theirs']) <= 0.95 * devices.parse_slice(topology).usable
     ours = memory.fine_tuning(config, sizes, shape)
     assert ours.weights + ours.optimizer == pytest.approx(told['theirs'][0], rel=0.01)
     assert told['theirs'][1] <= ours.temporaries <= 1.5 * told['theirs'][1]

@@ -27,14 +27,16 @@ MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
-    'stages': ROOMS | MIDDLE | {'validation', 'memory'},
-    'commands': ROOMS | MIDDLE | {'stages', 'memory', 'aot'},
+    'stages': ROOMS | MIDDLE | {'validation', 'memory', 'devices'},
+    'commands': ROOMS | MIDDLE | {'stages', 'memory', 'devices', 'aot'},
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # the one place outside a stage where the two meet
     **dict.fromkeys(ROOMS, MIDDLE),
     'report': MIDDLE | {'analysis'},
-    'plan': MIDDLE | {'memory'},
-    'memory': {'sampling', 'training'} | MIDDLE,
-    'aot': {'sampling', 'training', 'memory'} | MIDDLE,
+    'plan': MIDDLE | {'memory', 'roofline', 'devices'},
+    'devices': {'sharding'},
+    'memory': {'sampling', 'training', 'devices'} | MIDDLE,
+    'roofline': {'memory', 'devices'} | MIDDLE,
+    'aot': {'sampling', 'training', 'memory', 'roofline', 'devices'} | MIDDLE,
     'tasks': {'gemma'},
     'embedded': {'checkpoint', 'gemma'},
     'checkpoint': {'gemma', 'sharding'},

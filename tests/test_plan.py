@@ -3,7 +3,7 @@
 import pytest
 
 from cosample_jax import config as config_lib
-from cosample_jax import embedded, memory, plan
+from cosample_jax import devices, embedded, memory, plan, roofline
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import variant
 from cosample_jax.tasks import arithmetic
@@ -77,7 +77,7 @@ REAL = {
 def on_slice(repository, topology, **overrides):
     config = config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')
     config.update_from_flattened_dict(REAL | overrides)
-    slice_ = memory.parse_slice(topology)
+    slice_ = devices.parse_slice(topology)
     return config_lib.finalize(config), plan.predict(config_lib.finalize(config), slice_)
 
 
@@ -101,7 +101,7 @@ def test_what_cannot_fit_is_refused_with_a_change_that_would(repository, steady)
     assert 'GiB a device, and a chip of v5e:2x4 has 15.8: 32 such devices with --config.mesh.fsdp=32' in line
     # The change is true, and a smaller one is not.
     rows = {fsdp: _strong(repository, f'v5e:4x{fsdp // 4}', fsdp)['total'] for fsdp in (16, 32)}
-    assert rows[32] <= memory.parse_slice('v5e:4x8').usable < rows[16]
+    assert rows[32] <= devices.parse_slice('v5e:4x8').usable < rows[16]
 
 
 def _strong(repository, topology, fsdp):
@@ -149,7 +149,7 @@ def test_on_a_slice_the_plan_says_how_fast_training_can_be_at_most(repository, s
         row for row in prediction['memory']['rows'] if (row['stage'], row['model']) == ('fine-tuning', 'weak')
     )
     weak, shape = told['weak'], memory.Training(**planned['shape'])
-    step = memory.training_roofline(variant('gemma2_9b'), memory.parse_slice('v5e:4x8'), memory.Sizes(fsdp=32), shape)
+    step = roofline.training(variant('gemma2_9b'), devices.parse_slice('v5e:4x8'), memory.Sizes(fsdp=32), shape)
     assert (weak['seconds'], weak['bound'], weak['mfu']) == (step.seconds, step.bound, step.mfu)
     assert weak['hours']['high'] == pytest.approx(config.finetune.steps.weak.high * step.seconds / 3600)
     assert 0 < told['strong']['mfu'] <= 0.75 and told['strong']['seconds'] > 2 * weak['seconds']

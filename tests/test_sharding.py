@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from cosample_jax import sharding
 from cosample_jax.errors import UserError
-from cosample_jax.gemma import model
+from cosample_jax.gemma import model, projection
 from cosample_jax.gemma.config import gemma2, variant
 from cosample_jax.training import lora
 
@@ -44,9 +44,9 @@ def test_an_adapter_is_split_as_its_matrix_and_its_rank_is_whole():
     adapters = sharding.param_shardings(lora.shapes(CONFIG, rank), mesh)['layers']
     weights = sharding.param_shardings(shapes(CONFIG), mesh)['layers']
     for part in ('attn', 'mlp'):
-        assert adapters[part].keys() == {name for name in weights[part] if name in model.MATRICES}
+        assert adapters[part].keys() == {name for name in weights[part] if name in projection.MATRICES}
         for name, pair in adapters[part].items():
-            matrix = model.MATRICES[name]
+            matrix = projection.MATRICES[name]
             spec = weights[part][name]['w'].spec
             stack, split = spec[: -len(matrix.w)], dict(zip(matrix.w, spec[-len(matrix.w) :], strict=True))
             assert pair['a'].spec == P(*stack, *(split[axis] for axis in matrix.inputs), None)

@@ -10,9 +10,9 @@ def main(args) -> None:
         raise UserError('--compile needs --topology, a slice such as v5e:2x4')
     if args.compile:
         from cosample_jax import aot  # first: it tells JAX that there is no TPU to look for
-    from cosample_jax import memory, plan
+    from cosample_jax import devices, plan
 
-    slice_ = memory.parse_slice(args.topology) if args.topology else None
+    slice_ = devices.parse_slice(args.topology) if args.topology else None
     prediction = plan.predict(args.config, slice_)
     plan.print_table(prediction)
     if args.compile:

@@ -20,6 +20,8 @@ FLOOR = -1e30
 # step of the tiny models at 128 and 256 tokens takes a fifth less time).
 CAUSAL_BLOCKS = 4
 MIN_BLOCKED = 128
+# Bytes of a layer's keys that are read in one block, the pages of nobody too: cutting and joining blocks costs more.
+SMALL = 2**21
 
 
 class Part(NamedTuple):
@@ -129,10 +131,6 @@ def attend_causal(
         rest = [Part(other.k, other.v, other.distance[:, rows]) for other in others]
         out.append(attend(q[:, rows], [*rest, part], window, softcap))
     return jnp.concatenate(out, axis=1)
-
-
-# Bytes of a layer's keys that are read in one block, the pages of nobody too: cutting and joining blocks costs more.
-SMALL = 2**21
 
 
 class Partial(NamedTuple):

@@ -14,7 +14,7 @@ import grain
 import jax
 import jax.numpy as jnp
 
-from cosample_jax import cells, checkpoint, memory, progress, sharding
+from cosample_jax import cells, checkpoint, devices, progress, sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -123,7 +123,7 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
                 microbatch_rows=settings.microbatch_rows,
                 mesh=mesh,
                 names=lambda step: [kept[i].problem.id for i in chosen(step)],
-                peak_flops=memory.peak_flops(config.mesh),
+                peak_flops=devices.peak_flops(config.mesh),
                 on_progress=show,
             )
             best = {'best_step': result.best['step'], 'validation_accuracy': result.best['accuracy']}

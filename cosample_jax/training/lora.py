@@ -1,8 +1,8 @@
 """Low-rank adapters of a block's matrices, trained in their place: LoRA, arXiv 2106.09685.
 
-A matrix w becomes w + (alpha / r) a b, with `model.ALPHA` and rank r. The weights stay as they are, so a step keeps
-neither their gradient nor moments of it. All matrices of a block are adapted, since those of the attention alone learn
-less at any rank (arXiv 2405.09673); embedding and norms are not.
+A matrix w becomes w + (alpha / r) a b, with `projection.ALPHA` and rank r. The weights stay as they are, so a step
+keeps neither their gradient nor moments of it. All matrices of a block are adapted, since those of the attention alone
+learn less at any rank (arXiv 2405.09673); embedding and norms are not.
 
 Sampling, evaluation and files know nothing of this: `merge` gives ordinary parameters.
 """
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from cosample_jax import sharding
-from cosample_jax.gemma import model
+from cosample_jax.gemma import model, projection
 from cosample_jax.gemma.config import GemmaConfig
 
 
@@ -25,15 +25,15 @@ def init(config: GemmaConfig, rank: int, key: jax.Array) -> model.Params:
     They are named as the weights, 'layers/attn/q_einsum/a' beside 'layers/attn/q_einsum/w', and stacked as these are:
     a [L, ..., inputs, r], b [L, ..., r, outputs].
     """
-    keys = dict(zip(model.MATRICES, jax.random.split(key, len(model.MATRICES)), strict=True))
+    keys = dict(zip(projection.MATRICES, jax.random.split(key, len(projection.MATRICES)), strict=True))
 
     def pair(name, w):
-        stack, inputs, outputs = model.MATRICES[name].sizes(w.shape)
+        stack, inputs, outputs = projection.MATRICES[name].sizes(w.shape)
         a = jax.random.normal(keys[name], (*stack, *inputs, rank)) * math.prod(inputs) ** -0.5
         return {'a': a, 'b': jnp.zeros((*stack, rank, *outputs))}
 
     def pairs(sublayer):
-        return {name: pair(name, leaf['w']) for name, leaf in sublayer.items() if name in model.MATRICES}
+        return {name: pair(name, leaf['w']) for name, leaf in sublayer.items() if name in projection.MATRICES}
 
     layers = model.shapes(config)['layers']
     return {'layers': {name: pairs(layers[name]) for name in ('attn', 'mlp')}}
@@ -60,5 +60,5 @@ def merge(base: model.Params, adapters: model.Params, mesh: Mesh | None = None) 
     params = jax.tree.map(lambda w: w.astype(jnp.float32), base)
     for sublayer, pairs in adapters['layers'].items():
         for name, pair in pairs.items():
-            params['layers'][sublayer][name]['w'] += model.MATRICES[name].update(**pair)
+            params['layers'][sublayer][name]['w'] += projection.MATRICES[name].update(**pair)
     return params if mesh is None else sharding.constrain_params(params, mesh)

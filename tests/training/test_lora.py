@@ -12,7 +12,7 @@ import pytest
 
 from cosample_jax import sharding
 from cosample_jax.checkpoint import RunCheckpoints
-from cosample_jax.gemma import model
+from cosample_jax.gemma import model, projection
 from cosample_jax.gemma.config import variant
 from cosample_jax.training import loop, lora, loss, packing
 from cosample_jax.training.packing import Example
@@ -89,7 +89,7 @@ def test_adapters_that_have_learnt_nothing_change_no_logit(family):
     assert_close(logits(config, base, batch(), adapters), logits(config, base, batch()), 1e-6)
     jax.tree.map(np.testing.assert_array_equal, lora.merge(base, adapters), base)
     for part, name in MATRICES:
-        matrix, w = model.MATRICES[name], base['layers'][part][name]['w']
+        matrix, w = projection.MATRICES[name], base['layers'][part][name]['w']
         stack, inputs, _ = matrix.sizes(w.shape)
         first = (0,) * len(stack)
         x = jax.random.normal(jax.random.key(5), (2, 3, *inputs))
@@ -202,7 +202,7 @@ def of_weights_size(state, base):
     as large as a matrix, in any order of axes; not what it takes out of weights to multiply it.
     """
     shapes = {name: model.shapes(CONFIG)['layers'][part][name]['w'].shape for part, name in MATRICES}
-    matrices = {tuple(sorted(shape[-len(model.MATRICES[name].w) :])) for name, shape in shapes.items()}
+    matrices = {tuple(sorted(shape[-len(projection.MATRICES[name].w) :])) for name, shape in shapes.items()}
     large = {*shapes.values(), *(shape[1:] for shape in shapes.values())}
     program = jax.make_jaxpr(lambda *given: train_step(*given, config=CONFIG, recipe=Recipe()))(
         state, batch(), np.float32(1e-2), base
