@@ -85,7 +85,7 @@ def without(part: str):
     patches = {
         '': [],
         'packing': [mock.patch.object(packing, 'pack', a_row_each)],
-        'chunks': [mock.patch.object(loss, 'LOGITS_PER_ROW', 2**62)],
+        'chunks': [mock.patch.object(loss, 'CHUNK', 2**62)],
         'logits of learned tokens alone': [mock.patch.object(loss, '_used', lambda weights: len(weights))],
         'logits made once': [mock.patch.object(loss, '_over_chunks', logits_made_twice)],
         'layers kept, not computed again': [],

@@ -257,11 +257,10 @@ def training_temporaries(
 
     if rows < shape.rows:  # the gradients' sums
         kept += 4 * (table + sum(layers))
-    chunk = loss_lib.chunk_length(shape.row_length, config.vocab_size)
-    logits = split(rows, sizes.data) * chunk * split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
+    logits = sizes.fsdp * min(loss_lib.CHUNK, tokens) * split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
     in_the_loss = logits + logits * item // 4  # themselves in float32, and their gradient as it is multiplied
     in_the_loss += split(rows, sizes.data) * shape.row_length * config.embed_dim * item  # what they are made of
-    in_the_loss += table * item  # the gradient that a chunk gives the table, before it is added
+    in_the_loss += table * 4  # the gradient that a chunk gives the table, before it is added
 
     ffw, heads = split(config.ffw_dim, sizes.tensor), split(config.num_heads, sizes.tensor)
     in_a_layer = sum(layers) * item  # gradients

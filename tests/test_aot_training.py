@@ -11,7 +11,7 @@ import pytest
 from cosample_jax import aot, devices, memory
 from cosample_jax.gemma.config import variant
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.training.loss import chunk_length
+from cosample_jax.training.loss import CHUNK
 
 
 def explained(config, sizes, shape, op, found):
@@ -32,7 +32,7 @@ def explained(config, sizes, shape, op, found):
             reasons.append(f"one layer's weights or their gradients, part by part: {what}")
         if op in ('all-reduce', 'reduce-scatter') and elements in (whole, part):
             reasons.append(f"one layer's gradients: {what}")
-    tokens = {shape.rows * length for length in (shape.row_length, chunk_length(shape.row_length, config.vocab_size))}
+    tokens = {shape.rows * shape.row_length, sizes.data * sizes.fsdp * CHUNK}
     if op in ('all-gather', 'all-reduce') and elements in {count * embed for count in tokens}:
         reasons.append('rows brought to the parts of the vocabulary, or the sum of what these have for them')
     if op in ('collective-permute', 'reduce-scatter') and elements in {count * embed // ways for count in tokens}:
@@ -71,15 +71,15 @@ NINE, SHAPE, SIXTEEN = variant('gemma2_9b'), memory.Training(32, 512), memory.Si
         ('all-gather', (1, 1, 14_336, 3584), 'weights'),
         ('collective-permute', (14_336, 224), 'part by part'),
         ('reduce-scatter', (16, 256, 224), 'gradients'),
-        ('all-gather', (32, 128, 3584), 'vocabulary'),
-        ('all-reduce', (32, 128), 'of each token'),
+        ('all-gather', (16, 192, 3584), 'vocabulary'),
+        ('all-reduce', (16, 192), 'of each token'),
         ('all-reduce', (57_408, 8, 128), 'padded'),
         ('all-reduce', (60_000, 8, 128), ''),
         ('all-gather', (42, 14_336, 3584), ''),  # a weight of all layers
         ('all-gather', (256_000, 3584), ''),  # the table
         ('all-to-all', (2, 512, 14_336), ''),
         ('all-gather', (2, 16, 512, 512), ''),
-        ('all-reduce', (32, 128, 16_000), ''),  # logits
+        ('all-reduce', (16, 192, 16_000), ''),  # logits
         ('all-gather', (3584,), ''),
     ],
 )
@@ -108,7 +108,7 @@ def test_logits_of_all_tokens_are_found_whatever_makes_them(made):
     mesh = memory.abstract_mesh(SIXTEEN)
     (fault,) = aot.faults(f'  %x = {made}{{1,0}} fusion(%a, %b), kind=kOutput', NINE, mesh, SHAPE)
     assert 'is as large as the logits of all tokens' in fault
-    assert not aot.faults('  %x = f32[32,128,16000]{1,0} fusion(%a, %b), kind=kOutput', NINE, mesh, SHAPE)
+    assert not aot.faults('  %x = f32[16,192,16000]{1,0} fusion(%a, %b), kind=kOutput', NINE, mesh, SHAPE)
 
 
 @pytest.mark.slow

@@ -132,8 +132,8 @@ def test_left_open_the_rows_are_as_many_as_fit():
 
 def test_microbatches_take_less_for_activations_and_once_more_the_gradients():
     config, sizes = variant('gemma2_2b'), memory.Sizes(fsdp=4)
-    whole = memory.training_temporaries(config, sizes, memory.Training(64, 512))
-    fewer = memory.training_temporaries(config, sizes, memory.Training(64, 512, microbatch_rows=16))
+    whole = memory.training_temporaries(config, sizes, memory.Training(256, 512))
+    fewer = memory.training_temporaries(config, sizes, memory.Training(256, 512, microbatch_rows=16))
     as_small = memory.training_temporaries(config, sizes, memory.Training(16, 512))
     assert fewer < whole
     assert fewer - as_small == memory.weight_bytes(config, sizes, jnp.float32)

@@ -10,8 +10,9 @@ from cosample_jax import sharding
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
 
-# Of a row, how many logits exist at once: 128 MiB in float32. Small vocabularies stay under it with whole rows.
-LOGITS_PER_ROW = 2**25
+# Of the tokens of a device's rows, how many get their logits at once: 190 MiB of 256,000 in float32. More leave a CPU's
+# caches; of fewer, each chunk would mostly read the table and add to its gradient.
+CHUNK = 192
 
 
 def summed_loss(
@@ -34,17 +35,12 @@ def summed_loss(
     hidden, _ = model.forward(cast(params, dtype), config, *read, mesh=mesh, adapters=cast(adapters, dtype))
     learned = hidden, jnp.asarray(batch.targets), jnp.asarray(batch.weights)
     table = params['embedder']['input_embedding']
-    length = batch.tokens.shape[1]
-    size = chunk_length(length, config.vocab_size)
-    if size == length:
-        (loss, right), *_ = _sums(table.astype(dtype), *learned, config, mesh)
-    else:
-        loss, right = _over_chunks(config, dtype, mesh, table, *_learned_first(*learned, size, mesh))
+    loss, right = _over_chunks(config, dtype, mesh, table, *_learned_first(*learned, mesh))
     return loss, {'tokens': jnp.sum(batch.weights), 'right': right}
 
 
 def _sums(table, hidden, targets, weights, config: GemmaConfig, mesh: Mesh | None):
-    """((loss, argmax hits), summed, logits [R, t, V], their log-sum-exp) of arrays [R, t], hidden states [R, t, D]."""
+    """((loss, argmax hits), summed, logits [S, t, V], their log-sum-exp) of arrays [S, t], hidden states [S, t, D]."""
     logits = model.logits({'embedder': {'input_embedding': table}}, config, hidden)
     if mesh is not None:
         logits = sharding.constrain(logits, mesh, ('logit_rows', 'tokens', 'vocab'))
@@ -54,23 +50,26 @@ def _sums(table, hidden, targets, weights, config: GemmaConfig, mesh: Mesh | Non
     return (jnp.sum((top - target) * weights), jnp.sum(hits * weights)), logits, top
 
 
-def _learned_first(hidden, targets, weights, size: int, mesh: Mesh | None):
-    """[R, T, ...] to [chunks, R, size, ...], what is learned in the first chunks; tokens stay on their device."""
-    rows, length = weights.shape
+def _learned_first(hidden, targets, weights, mesh: Mesh | None):
+    """[R, T, ...] to [chunks, S, t, ...] with S shards of rows: the tokens of each in an order in which those that are
+    learned come first.
+    """
     shards = 1 if mesh is None else sharding.row_shards(mesh)
     order = jnp.argsort(weights.reshape(shards, -1) == 0, axis=1, stable=True)
+    size = min(CHUNK, order.shape[1])
+    missing = -order.shape[1] % size
 
     def chunked(x):
         ordered = jax.vmap(lambda each, order: each[order])(x.reshape(shards, -1, *x.shape[2:]), order)
-        split = ordered.reshape(shards, length // size, rows // shards, size, *x.shape[2:])
-        return jnp.swapaxes(split, 0, 1).reshape(length // size, rows, size, *x.shape[2:])
+        whole = jnp.pad(ordered, [(0, 0), (0, missing), *[(0, 0)] * (ordered.ndim - 2)])
+        return jnp.swapaxes(whole.reshape(shards, -1, size, *x.shape[2:]), 0, 1)
 
     return chunked(hidden), chunked(targets), chunked(weights)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _over_chunks(config: GemmaConfig, dtype, mesh: Mesh | None, table, hidden, targets, weights):
-    """`_sums` of all chunks, [chunks, R, t, ...]; those after the last one with something to learn are left out."""
+    """`_sums` of all chunks, [chunks, S, t, ...]; those after the last one with something to learn are left out."""
 
     def add(chunk, sums):
         found, *_ = _sums(table.astype(dtype), hidden[chunk], targets[chunk], weights[chunk], config, mesh)
@@ -93,14 +92,13 @@ def _value_and_gradient(config, dtype, mesh, table, hidden, targets, weights):
             to_logits *= 1 - jnp.square(logits / config.final_softcap)
         to_logits = to_logits.astype(dtype)
         to_hidden = jnp.einsum('rtv,vd->rtd', to_logits, multiplied)
-        # As [D, V], for which a CPU reads the large factor as it lies.
-        to_table = jnp.einsum('rtd,rtv->dv', hidden[chunk], to_logits)
+        # In float32, as it is added up; as [D, V], for which a CPU reads the large factor as it lies.
+        to_table = jnp.einsum('rtd,rtv->dv', hidden[chunk], to_logits, preferred_element_type=jnp.float32)
         return jax.tree.map(jnp.add, sums, found), of_table + to_table, of_hidden.at[chunk].set(to_hidden)
 
-    none = (jnp.float32(0), jnp.float32(0)), jnp.zeros_like(table.T), jnp.zeros_like(hidden)
-    # The table's gradients are added up in float32, as it is itself, whatever the dtype of the products.
+    none = (jnp.float32(0), jnp.float32(0)), jnp.zeros_like(table.T, jnp.float32), jnp.zeros_like(hidden)
     sums, of_table, of_hidden = jax.lax.fori_loop(0, _used(weights), add, none)
-    return sums, (of_table, of_hidden)
+    return sums, (of_table.astype(table.dtype), of_hidden)
 
 
 def _gradient(config, dtype, mesh, gradients, cotangents):
@@ -114,12 +112,6 @@ _over_chunks.defvjp(_value_and_gradient, _gradient)
 def _used(weights) -> jax.Array:
     """How many chunks have something to learn."""
     return jnp.sum(jnp.any(weights != 0, axis=(1, 2)))
-
-
-def chunk_length(length: int, vocab_size: int) -> int:
-    """How many tokens of a row get their logits at once: a divisor of `length`, all of them when V is small."""
-    most = max(1, LOGITS_PER_ROW // vocab_size)
-    return max(size for size in range(1, min(length, most) + 1) if length % size == 0)
 
 
 def cast(params, dtype):

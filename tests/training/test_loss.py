@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cosample_jax import memory, sharding
@@ -31,14 +32,23 @@ def batch():
 
 
 @pytest.fixture
-def chunks_of_16(monkeypatch):
-    """Of 3 chunks of a row of 48; the batch has 81 tokens to learn in 4 rows, so two of them have something."""
-    monkeypatch.setattr(loss, 'LOGITS_PER_ROW', 20 * WHOLE.vocab_size)
+def chunks_of_50(monkeypatch):
+    """Four of the 192 tokens, the last of them short; 81 are learned, so two chunks have something."""
+    monkeypatch.setattr(loss, 'CHUNK', 50)
 
 
-def evaluate(params, config, batch, dtype=jnp.float32, mesh=None):
+def plain_loss(params, config, batch, *_):
+    """What `loss.summed_loss` is: of all logits, differentiated by JAX."""
+    hidden, _ = model.forward(params, config, batch.tokens, batch.positions, batch.segment_ids)
+    logits = model.logits(params, config, hidden)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+    right = jnp.argmax(logits, axis=-1) == batch.targets
+    return jnp.sum(losses * batch.weights), {'tokens': jnp.sum(batch.weights), 'right': jnp.sum(right * batch.weights)}
+
+
+def evaluate(params, config, batch, dtype=jnp.float32, mesh=None, summed_loss=loss.summed_loss):
     """((loss, counts), gradient), and the program's text."""
-    function = jax.jit(jax.value_and_grad(lambda p, b: loss.summed_loss(p, config, b, dtype, mesh), has_aux=True))
+    function = jax.jit(jax.value_and_grad(lambda p, b: summed_loss(p, config, b, dtype, mesh), has_aux=True))
     return function(params, batch), function.lower(params, batch).as_text()
 
 
@@ -53,30 +63,31 @@ def assert_same(one, other, atol=2e-6):
         np.testing.assert_allclose(leaf, other_leaf, atol=atol * scale)
 
 
-def test_chunks_and_recomputed_layers_give_the_plain_value_and_gradient(params, batch, monkeypatch):
-    plain, text = evaluate(params, WHOLE, batch)
-    assert f'4x48x{WHOLE.vocab_size}xf32' in text
-    recomputed, _ = evaluate(params, SCANNED, batch)
-    assert_same(recomputed, plain)
-    monkeypatch.setattr(loss, 'LOGITS_PER_ROW', 20 * WHOLE.vocab_size)  # chunks of 16
-    chunked, text = evaluate(params, SCANNED, batch)
-    assert f'4x16x{WHOLE.vocab_size}xf32' in text and f'4x48x{WHOLE.vocab_size}xf32' not in text
+@pytest.mark.parametrize('config', [WHOLE, SCANNED], ids=lambda config: config.name)
+@pytest.mark.parametrize('chunk', [192, 50, 1])
+def test_chunks_and_recomputed_layers_give_the_plain_value_and_gradient(params, batch, monkeypatch, config, chunk):
+    plain, _ = evaluate(params, WHOLE, batch, summed_loss=plain_loss)
+    monkeypatch.setattr(loss, 'CHUNK', chunk)
+    chunked, text = evaluate(params, config, batch)
+    assert {int(size) for size in re.findall(rf'tensor<1x(\d+)x{WHOLE.vocab_size}xf32>', text)} == {chunk}
     assert_same(chunked, plain)
 
 
-def test_the_logits_of_a_chunk_are_made_once_and_only_where_there_is_something_to_learn(params, batch, chunks_of_16):
+def test_the_logits_of_a_chunk_are_made_once_and_only_where_there_is_something_to_learn(params, batch, chunks_of_50):
     text = evaluate(params, SCANNED, batch)[1]
-    assert len(re.findall(rf'dot_general.*-> tensor<4x16x{WHOLE.vocab_size}xf32>', text)) == 1
-    hidden = np.arange(batch.tokens.size, dtype=np.float32).reshape(4, 48, 1)
-    read, targets, weights = loss._learned_first(hidden, batch.targets, batch.weights, 16, None)
+    assert len(re.findall(rf'dot_general.*-> tensor<1x50x{WHOLE.vocab_size}xf32>', text)) == 1
+    hidden = 1 + np.arange(batch.tokens.size, dtype=np.float32).reshape(4, 48, 1)
+    read, targets, weights = loss._learned_first(hidden, batch.targets, batch.weights, None)
     assert loss._used(weights) == 2 and weights.sum() == batch.weights.sum() == 81
-    place = read.astype(int).reshape(-1)
+    place = read.astype(int).reshape(-1)[: batch.tokens.size] - 1
     assert sorted(place) == list(range(batch.tokens.size))
-    np.testing.assert_array_equal(targets.reshape(-1), batch.targets.reshape(-1)[place])
-    np.testing.assert_array_equal(weights.reshape(-1), batch.weights.reshape(-1)[place])
+    for moved, there in ((targets, batch.targets), (weights, batch.weights)):
+        moved, padding = np.split(moved.reshape(-1), [batch.tokens.size])
+        np.testing.assert_array_equal(moved, there.reshape(-1)[place])
+        assert len(padding) == 8 and not padding.any()
 
 
-def test_one_program_for_any_number_of_learned_tokens_and_none_is_no_loss(params, batch, chunks_of_16):
+def test_one_program_for_any_number_of_learned_tokens_and_none_is_no_loss(params, batch, chunks_of_50):
     function = jax.jit(jax.value_and_grad(lambda p, b: loss.summed_loss(p, SCANNED, b)[0]))
     alone = jax.jit(lambda p, b: loss.summed_loss(p, SCANNED, b)[0])
     for learned in (1, 40, batch.tokens.size, 0):
@@ -88,7 +99,7 @@ def test_one_program_for_any_number_of_learned_tokens_and_none_is_no_loss(params
 
 
 @pytest.mark.parametrize('sizes', [(2, 2, 2), (1, 4, 1), (4, 1, 1)])
-def test_chunks_on_a_mesh_give_the_same_value_and_gradient(params, batch, chunks_of_16, sizes):
+def test_chunks_on_a_mesh_give_the_same_value_and_gradient(params, batch, chunks_of_50, sizes):
     mesh = sharding.make_mesh(memory.Sizes(*sizes))
     split = jax.device_put(params, sharding.param_shardings(params, mesh))
     (one, _), (many, _) = (
@@ -104,20 +115,7 @@ def test_scanned_layers_are_recomputed_and_unrolled_ones_are_not(params, batch):
     assert kept not in evaluate(params, SCANNED, batch)[1]
 
 
-@pytest.mark.parametrize(
-    ('length', 'vocab', 'size'),
-    [
-        *[(512, 256_000, 128), (1024, 262_144, 128), (128, 256, 128)],
-        *[(1024, 4096, 1024), (97, 256_000, 97), (254, 256_000, 127)],
-    ],
-)
-def test_a_chunk_divides_the_row_and_is_bounded(length, vocab, size):
-    assert loss.chunk_length(length, vocab) == size
-
-
-@pytest.mark.parametrize('logits', [2**25, 20 * WHOLE.vocab_size], ids=['whole rows', 'chunks'])
-def test_bfloat16_gradients_are_float32_and_close(params, batch, monkeypatch, logits):
-    monkeypatch.setattr(loss, 'LOGITS_PER_ROW', logits)
+def test_bfloat16_gradients_are_float32_and_close(params, batch, chunks_of_50):
     (value, _), gradient = evaluate(params, SCANNED, batch, jnp.bfloat16)[0]
     (exact, _), exact_gradient = evaluate(params, SCANNED, batch)[0]
     np.testing.assert_allclose(value, exact, rtol=1e-2)
