@@ -19,12 +19,15 @@ demo: install
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m 'not slow'
+# A process a core, each with whole files of tests: what a file has made once serves all of its tests.
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
-# The second line: what needs the TPU compiler, which the other tests run without (see tpu-compile).
+test: $(VENV)/.installed-dev
+	$(PYTEST) -m 'not slow'
+
+# The third line: what needs the TPU compiler, which the other tests run without (see tpu-compile).
 check-all: $(VENV)/.installed-parity $(VENV)/libtpu
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.peers.check transformers
 	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m slow tests/test_aot.py tests/test_aot_training.py
 	$(MAKE) check-gemma
@@ -46,7 +49,7 @@ bench-sampler: $(VENV)-gemma/.installed-peers
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check
 	for what in peers ablation sweeps profile; do JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.sampler $$what || exit 1; done
 
-# A step of fine-tuning beside its peers' (an hour, 20 GB of memory), then without each of its parts.
+# A step of fine-tuning beside its peers' (an hour, 21 GB of memory; Tunix needs more and fails in less, see the README), then without each of its parts.
 bench-sft: $(VENV)-gemma/.installed-peers
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check
 	for what in peers ablation; do JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.sft $$what || exit 1; done

@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('benchmarks/results/sft'))
     parser.add_argument('--runs', type=int, default=3)
     parser.add_argument('--vocab', type=int, default=256_000)
-    parser.add_argument('--steps', type=int, default=4, help='of a turn, timed')
+    parser.add_argument('--steps', type=int, default=2, help='of a turn, timed')
     parser.add_argument('--name', help='of the trainer whose process this is (work)')
     parser.add_argument('--without', default='', help='which part of ours (work)')
     args = parser.parse_args()
