@@ -74,6 +74,7 @@ def base() -> ConfigDict:
         model = config.models[name] = ConfigDict()
         model.variant = f'tiny_{name}'  # a name in cosample_jax.gemma.config.VARIANTS
         model.init = 'package'  # 'package' (shipped weights), 'pretrain' (from scratch) or a checkpoint's path
+        model.chat = False  # the model is instruction-tuned: asked and taught in turns
         model.params_nominal = 0.0  # parameters as advertised (9e9); 0 = the variant's own
 
     config.roles = ConfigDict()
@@ -343,6 +344,7 @@ def _validate(config: ConfigDict) -> None:
         _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
         gemma_config.variant(config.models[name].variant)  # UserError with the nearest name
         _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
+        _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
         _require(config.models[name].params_nominal >= 0, config, f'models.{name}.params_nominal', 'at least 0')
 
 

@@ -12,7 +12,7 @@ Memory of each model, sampling and fine-tuned, is that of :mod:`cosample_jax.mem
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model as gemma_model
 from cosample_jax.gemma.config import variant
-from cosample_jax.gemma.tokenizer import Tokenizer
+from cosample_jax.gemma.tokenizer import BOS, OWN, UNK, Tokenizer
 from cosample_jax.tasks import prompts
 
 # Measured on 2 cores that multiply float32 matrices at REFERENCE_FLOPS: see the docstring.
@@ -45,9 +45,9 @@ def predict(config, slice_: devices.Slice | None = None) -> dict:
     """
     speed = _matmul_flops() / REFERENCE_FLOPS
     splits = tasks.get(config.task.name).build(config)
-    count = _token_counter(config)
-    solution = float(np.mean([count(p.solution) for p in splits['train']]))
-    question = float(np.mean([count(p.question) for p in splits['train']]))
+    tokenizer = _tokenizer(config)
+    solution = float(np.mean([len(tokenizer.encode(p.solution)) for p in splits['train']]))
+    question = float(np.mean([len(tokenizer.encode(p.question)) for p in splits['train']]))
     params = {name: config_lib.num_params(config, name) for name in config.models}
     stages = {name: {'seconds': FIXED_S.get(name, 0.0) / speed} for name in ORDER}
 
@@ -82,7 +82,9 @@ def predict(config, slice_: devices.Slice | None = None) -> dict:
         answered.append(_work(DECODE, samples * solution, 2 * params[model], 3, samples))
     stages['finetune'] = _total(learned, speed)
     stages['evaluate'] = _total(answered, speed)
-    section = memory_section(config, lengths(config, splits, count), slice_)
+    chats = {entry.chat for entry in config.models.values()}
+    told = {chat: lengths(splits, prompts.template(tokenizer, chat)) for chat in chats}
+    section = memory_section(config, {name: told[entry.chat] for name, entry in config.models.items()}, slice_)
     prediction = {
         'stages': stages,
         'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1),
@@ -93,12 +95,12 @@ def predict(config, slice_: devices.Slice | None = None) -> dict:
     return prediction
 
 
-def lengths(config, splits: dict, count: Callable[[str], float]) -> dict[str, int]:
+def lengths(splits: dict, template: prompts.Template) -> dict[str, int]:
     """Tokens of the few-shot ``prefix``, and of the longest ``question``, as a zero-shot prompt, of any split."""
-    frame = count(prompts.zero_shot(''))
+    frame = len(template.prompt(''))
     return {
-        'prefix': 1 + math.ceil(count(prompts.few_shot(splits.get('shots', ()), '')) - frame),
-        'question': math.ceil(max(count(prompts.zero_shot(p.question)) for ps in splits.values() for p in ps)),
+        'prefix': 1 + len(template.prompt('', splits.get('shots', ()))) - frame,
+        'question': max(len(template.prompt(p.question)) for ps in splits.values() for p in ps) - 1,  # <bos> is above
     }
 
 
@@ -124,10 +126,10 @@ def training_shape(config, tokens: dict[str, int], name: str) -> memory.Training
     return memory.Training(-(-rows // multiple) * multiple, row_length, config.finetune.microbatch_rows)
 
 
-def memory_section(config, tokens: dict[str, int], slice_: devices.Slice | None = None) -> dict:
+def memory_section(config, tokens: dict[str, dict[str, int]], slice_: devices.Slice | None = None) -> dict:
     """``{"device": ..., "slice": its name or '', "bytes": what one has, "rows": [...]}``: of each model and stage what
     a device must hold, and under ``fix`` the smallest change of one setting that makes it fit, when it does not (''
-    when nothing tried does).
+    when nothing tried does). `tokens` are the `lengths` of each model's prompts.
 
     UserError when the mesh is not the slice's, asks for more devices than there are, or does not divide the rows.
     """
@@ -146,12 +148,12 @@ def memory_section(config, tokens: dict[str, int], slice_: devices.Slice | None 
     accelerated = slice_ is not None
     rows = []
     for stage, name in stages:
-        shape, needed = _needed(config, tokens, stage, name, accelerated, there)
+        shape, needed = _needed(config, tokens[name], stage, name, accelerated, there)
         row = {'model': name, 'variant': config.models[name].variant, 'stage': stage, **needed._asdict()}
         row |= {'total': needed.total, 'shape': shape._asdict()}
         if needed.total > there:
             more_devices = accelerated or jax.default_backend() != 'cpu'  # those of a CPU share its memory
-            row['fix'] = _smallest_fix(config, tokens, stage, name, accelerated, there, more_devices)
+            row['fix'] = _smallest_fix(config, tokens[name], stage, name, accelerated, there, more_devices)
         rows.append(row)
     return {'device': device, 'slice': slice_.name if slice_ else '', 'bytes': there, 'rows': rows}
 
@@ -349,16 +351,23 @@ def _timed(work) -> float:
     return time.perf_counter() - start
 
 
-def _token_counter(config) -> Callable[[str], float]:
-    """Tokens of a text: by the shipped tokenizer when a shipped model is used, by the one that the configuration names,
-    else 3.5 characters each. One that is not downloaded yet is no reason not to plan.
+def _tokenizer(config):
+    """The shipped one when a shipped model is used, the one that the configuration names, or a guess: one that is not
+    downloaded yet is no reason not to plan.
     """
     from cosample_jax import embedded
 
     if any(entry.init == 'package' for entry in config.models.values()):
-        tokenizer = embedded.tokenizer()
-    elif config.tokenizer and epath.Path(config.tokenizer).exists():
-        tokenizer = Tokenizer(config.tokenizer)
-    else:
-        return lambda text: len(text) / 3.5
-    return lambda text: len(tokenizer.encode(text))
+        return embedded.tokenizer()
+    if config.tokenizer and epath.Path(config.tokenizer).exists():
+        return Tokenizer(config.tokenizer)
+    return _Guess()
+
+
+class _Guess:
+    """Stands in for a tokenizer where only the number of tokens matters: 3.5 characters each."""
+
+    bos, vocabulary = BOS, OWN
+
+    def encode(self, text: str, bos: bool = False) -> list[int]:
+        return [UNK] * (bos + math.ceil(len(text) / 3.5))

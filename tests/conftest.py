@@ -114,7 +114,7 @@ def gemma_tokenizer(tmp_path_factory):
 
         from cosample_jax import embedded
 
-        control, user_defined, unused = 3, 4, 5
+        user_defined, unused = 4, 5
         start_of_turn = 105 if family == 'gemma3' else 106
         model = sentencepiece_model_pb2.ModelProto.FromString(embedded.tokenizer_bytes())
         small = list(model.pieces)
@@ -127,7 +127,7 @@ def gemma_tokenizer(tmp_path_factory):
         for number in range(4, start_of_turn):
             add(f'<unused{number}>', user_defined)
         for piece in ('<start_of_turn>', '<end_of_turn>'):
-            add(piece, control)
+            add(piece, user_defined)  # as official: SentencePiece makes them of any text that spells them
         for length in range(1, 32):
             add('\n' * length, user_defined)
         model.pieces.extend(small[8:])

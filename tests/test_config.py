@@ -56,6 +56,10 @@ def test_finalize_leaves_its_argument_alone_and_freezes_the_result():
         frozen.seed = 3
 
 
+# A group that is put in whole escapes the types of ConfigDict.
+CHATTY = ConfigDict({'variant': 'tiny_weak', 'init': 'package', 'chat': 'yes', 'params_nominal': 0.0})
+
+
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
@@ -68,6 +72,7 @@ def test_finalize_leaves_its_argument_alone_and_freezes_the_result():
         ({'budget__levels': ()}, 'config.budget.levels'),
         ({'models__weak__variant': 'tiny_weka'}, 'tiny_weak'),
         ({'models__weak__init': ''}, 'config.models.weak.init'),
+        ({'models__weak': CHATTY}, "config.models.weak.chat is 'yes': it must be True or False"),
         ({'roles__sources': ('weak', 'week')}, "config.roles.sources has 'week'"),
         ({'sampling__temperature': 0.0}, 'config.sampling.temperature is 0.0: it must be above 0'),
         ({'finetune__checkpoints': 41}, 'config.finetune.steps.weak.low is 40'),

@@ -6,7 +6,7 @@ from cosample_jax import config as config_lib
 from cosample_jax import devices, embedded, memory, plan, roofline
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import variant
-from cosample_jax.tasks import arithmetic
+from cosample_jax.tasks import arithmetic, prompts
 
 
 def predict(repository, arguments='size=demo', **overrides):
@@ -167,6 +167,21 @@ def test_the_printed_plan_has_the_speed_of_training_and_its_assumptions(reposito
     here = plan.predict(config_lib.finalize(config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')))
     plan.print_table(here)
     assert 'at most' not in capsys.readouterr().out, 'of this machine no data sheet is known'
+
+
+def test_the_turns_of_a_model_are_counted_in_its_prompts(repository, steady):
+    config = config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')
+    config.models.strong.chat = True
+    rows = plan.predict(config_lib.finalize(config))['memory']['rows']
+    shapes = {row['model']: row['shape'] for row in rows if row['stage'] == 'sampling'}
+    splits, tokenizer = arithmetic.build(config), embedded.tokenizer()
+    for name, shape in shapes.items():
+        template = prompts.template(tokenizer, config.models[name].chat)
+        longest = max((p.question for p in splits['test']), key=lambda q: len(template.prompt(q)))
+        told = plan.lengths({'shots': splits['shots'], 'test': splits['test']}, template)
+        assert told['prefix'] + told['question'] == len(template.prompt(longest, splits['shots']))
+        assert shape['prefix'] == told['prefix']
+    assert shapes['strong']['prefix'] != shapes['weak']['prefix'] == shapes['student']['prefix']
 
 
 def test_microbatches_must_divide_over_the_mesh(repository, steady):

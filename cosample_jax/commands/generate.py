@@ -26,15 +26,16 @@ def main(args) -> None:
     if count < 1:
         raise UserError(f'--n is {count}: it must be at least 1')
     problem = _problem(workdir, args.problem) if args.problem else Problem('prompt', args.prompt, '', '')
-    variant, params, shots = _model(args.model, config, workdir)
+    variant, chat, params, shots = _model(args.model, config, workdir)
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    requests = asking.requests(tokenizer, [problem], shots, lambda _: count)
-    settings = asking.settings(config, tokenizer, 'generate', greedy=count == 1)
+    template = prompts.template(tokenizer, chat)
+    requests = asking.requests(template, [problem], shots, lambda _: count)
+    settings = asking.settings(config, template, 'generate', greedy=count == 1)
     settings = memory.with_slots(settings, variant, memory.Sizes(), requests)
-    print(prompts.zero_shot(problem.question))
+    print(tokenizer.decode(template.prompt(problem.question)))
     finished = Engine(params, variant, settings, requests).sample(requests)
     for done in sorted(finished, key=lambda f: f.sample_index):
-        text = asking.text(tokenizer, done)
+        text = template.text(done.tokens)
         verdict = equivalence.grade(tasks.get(config.task.name).MARKERS, problem.answer, text)
         marks = (
             f'  [{"right" if verdict.correct else f"wrong, the answer is {problem.answer}"}]' if problem.answer else ''
@@ -55,11 +56,11 @@ def _problem(workdir, problem_id: str) -> Problem:
 
 
 def _model(name: str, config, workdir):
-    """(variant, weights, shots) of a base model or a fine-tuned cell."""
+    """(variant, chat, weights, shots) of a base model or a fine-tuned cell."""
     if name in config.models:
         variant = gemma_config.variant(config.models[name].variant)
         base = checkpoint.load_weights(workdir.model_dir(name), variant, model.compute_dtype())
-        return variant, base, workdir.problems('shots')
+        return variant, config.models[name].chat, base, workdir.problems('shots')
     grid = {cell.name: cell for cell in cells.grid(config)}
     if name not in grid:
         raise UserError(
@@ -75,4 +76,4 @@ def _model(name: str, config, workdir):
     checkpoints = checkpoint.RunCheckpoints(workdir.cell_dir(name) / record['weights'])
     params = checkpoints.load_best(variant, model.compute_dtype())
     checkpoints.close()
-    return variant, params, []
+    return variant, config.models[grid[name].model].chat, params, []

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 from etils import epath
@@ -23,6 +24,7 @@ from cosample_jax.records import commit
 # The same in every Gemma.
 PAD, EOS, BOS, UNK = 0, 1, 2, 3
 CONTROL = ('<start_of_turn>', '<end_of_turn>')
+SPELLED = re.compile('(?<=<)(?=(?:start|end)_of_turn>)')  # within those pieces, where text spells them
 USER_DEFINED = ('\n', '\n\n')  # a blank line is one piece, so it can be a stop
 
 
@@ -123,7 +125,14 @@ class Tokenizer:
             raise UserError(f'{who} ({variant.name}) needs {wanted}, and {self.path} is {found}: {fix}')
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
-        return [BOS] * bos + self._sp.encode(text)
+        """Ids of `text`, which never begins or ends a turn.
+
+        To SentencePiece these two are ordinary pieces of the official files, so text that spells one is cut in it.
+        """
+        ids = self._sp.encode(text)
+        if not set(self.vocabulary.turns).isdisjoint(ids):
+            ids = [i for part in SPELLED.split(text) for i in self._sp.encode(part)]
+        return [BOS] * bos + ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; control tokens have none. Leading spaces are kept."""

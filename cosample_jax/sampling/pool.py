@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from cosample_jax import preemption, sharding
-from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.progress import Bar
 from cosample_jax.records import Sample, Store
-from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.policy import hash32
 from cosample_jax.sampling.rows import Finished
@@ -19,7 +17,7 @@ def fill_pool(
     engine: Engine,
     requests: Sequence[Request],
     *,
-    tokenizer: Tokenizer,
+    text: Callable[[Sequence[int]], str],
     model: str,
     bar: Bar | None = None,
     commit_every: int = 2000,
@@ -40,7 +38,7 @@ def fill_pool(
         store: The pool.
         engine: Built for all `requests`, the ones in `store` included.
         requests: All the pool is to hold.
-        tokenizer: Decodes the drawn ids.
+        text: What drawn ids say.
         model: The name samples are stored under.
         bar: Advanced by one for each sample.
         commit_every: Samples in a part, at most.
@@ -64,7 +62,7 @@ def fill_pool(
         try:
             for done in engine.sample(missing, should_stop=preempted):
                 if sharding.is_mine(hash32(done.problem_id)):
-                    batch.append(_sample(done, model, tokenizer))
+                    batch.append(_sample(done, model, text))
                 if bar is not None:
                     bar.advance(1, tokens=done.num_tokens)
                 if len(batch) >= commit_every or clock() - since >= commit_seconds:
@@ -74,12 +72,12 @@ def fill_pool(
     sharding.wait_for_processes('the pool is filled')
 
 
-def _sample(done: Finished, model: str, tokenizer: Tokenizer) -> Sample:
+def _sample(done: Finished, model: str, text: Callable[[Sequence[int]], str]) -> Sample:
     return Sample(
         problem_id=done.problem_id,
         model=model,
         sample_index=done.sample_index,
-        text=asking.text(tokenizer, done),
+        text=text(done.tokens),
         tokens=done.tokens,
         finish=done.finish,
         logprob=done.logprob,

@@ -17,6 +17,7 @@ from cosample_jax.records import Grade, Problem, read_json, write_json
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.pool import fill_pool
+from cosample_jax.tasks import prompts
 
 
 class Subject(NamedTuple):
@@ -75,7 +76,8 @@ class _Evaluation:
 
     def __init__(self, subject: Subject, config, workdir, tokenizer: Tokenizer, task):
         self.cell = subject.record['cell']
-        self.config, self.workdir, self.tokenizer, self.task = config, workdir, tokenizer, task
+        self.config, self.workdir, self.task = config, workdir, task
+        self.template = prompts.template(tokenizer, config.models[subject.record['model']].chat)
         self.variant = gemma_config.variant(subject.variant)
         self.shots = workdir.problems('shots') if subject.base else []
         if subject.base:
@@ -118,12 +120,12 @@ class _Evaluation:
 
     def _sample(self, purpose: str, problems: list[Problem], count: int, greedy: bool) -> int:
         """Fills the pool of this model for `purpose` and returns its generated tokens."""
-        requests = asking.requests(self.tokenizer, problems, self.shots, lambda _: count)
-        settings = asking.settings(self.config, self.tokenizer, purpose.split('-')[0], greedy)
+        requests = asking.requests(self.template, problems, self.shots, lambda _: count)
+        settings = asking.settings(self.config, self.template, purpose.split('-')[0], greedy)
         settings = memory.with_slots(settings, self.variant, self.config.mesh, requests)
         engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
         store = self.workdir.pool(purpose, self.cell)
-        fill_pool(store, engine, requests, tokenizer=self.tokenizer, model=self.cell)
+        fill_pool(store, engine, requests, text=self.template.text, model=self.cell)
         return sum(store.table().column('num_tokens').to_pylist())
 
 

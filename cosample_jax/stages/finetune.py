@@ -29,18 +29,23 @@ NOT_TRAINED = '0 survivors, not trained'
 
 def run(config, workdir) -> dict:
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    validation = Validation(config, workdir.problems('validation'), tokenizer)
+    validations = {
+        chat: Validation(config, workdir.problems('validation'), prompts.template(tokenizer, chat))
+        for chat in {config.models[name].chat for name in config.roles.trained}
+    }
     counters = {'cells': 0, 'not_trained': 0, 'steps': 0, 'tokens': 0}
     steps = {cell: _num_steps(config, cell) for cell in cells.grid(config)}
     finished = sum(n for cell, n in steps.items() if _record_path(workdir, cell).exists())
     # Of all cells before the first is trained: an example that is too long must not turn up after days.
     undone = [cell for cell in steps if not _record_path(workdir, cell).exists()]
-    lessons = {key: _lessons(*key, config, workdir, tokenizer) for key in {(c.data, c.budget): None for c in undone}}
+    learned = {cell: (cell.data, cell.budget, config.models[cell.model].chat) for cell in undone}
+    lessons = {key: _lessons(*key, config, workdir, tokenizer) for key in dict.fromkeys(learned.values())}
     with progress.bar('finetune', total=sum(steps.values()), unit='steps', initial=finished) as bar:
         for cell in steps:
             path = _record_path(workdir, cell)
             if cell in undone:
-                write_json(path, _train_cell(cell, config, workdir, lessons[cell.data, cell.budget], validation, bar))
+                validation = validations[config.models[cell.model].chat]
+                write_json(path, _train_cell(cell, config, workdir, lessons[learned[cell]], validation, bar))
             record = read_json(path)
             counters['cells'] += 1
             counters['not_trained'] += not record['trained']
@@ -143,12 +148,11 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
     }
 
 
-def _lessons(data: str, level: str, config, workdir, tokenizer: Tokenizer) -> Lessons:
+def _lessons(data: str, level: str, chat: bool, config, workdir, tokenizer: Tokenizer) -> Lessons:
     """UserError for an example that no row takes, unless config.finetune.too_long is 'drop'."""
     kept = cells.training_data(config, workdir, data, level)
-    examples = [
-        packing.example(tokenizer, [(prompts.zero_shot(k.problem.question), prompts.target(k.solution))]) for k in kept
-    ]
+    template = prompts.template(tokenizer, chat)
+    examples = [packing.lesson(template.prompt(k.problem.question), template.answer(k.solution)) for k in kept]
     lengths = [packing.positions(example) for example in examples]
     which = [i for i, length in enumerate(lengths) if length <= config.finetune.row_length]
     if len(which) < len(kept) and config.finetune.too_long == 'fail':

@@ -12,6 +12,7 @@ from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.pool import fill_pool
+from cosample_jax.tasks import prompts
 
 
 def run(config, workdir) -> dict:
@@ -21,14 +22,15 @@ def run(config, workdir) -> dict:
     counters = {}
     mesh = sharding.run_mesh(config)
     for source in config.roles.sources:
+        template = prompts.template(tokenizer, config.models[source].chat)
         variant = gemma_config.variant(config.models[source].variant)
         requests = asking.requests(
-            tokenizer,
+            template,
             problems,
             shots,
             count=functools.partial(cells.sample_count, config, source, 'high'),
         )
-        settings = memory.with_slots(asking.settings(config, tokenizer, 'train'), variant, config.mesh, requests)
+        settings = memory.with_slots(asking.settings(config, template, 'train'), variant, config.mesh, requests)
         engine = Engine(
             checkpoint.load_weights(workdir.model_dir(source), variant, model.compute_dtype(), mesh),
             variant,
@@ -38,7 +40,7 @@ def run(config, workdir) -> dict:
         )
         store = workdir.pool('train', source)
         with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
-            fill_pool(store, engine, requests, tokenizer=tokenizer, model=source, bar=bar)
+            fill_pool(store, engine, requests, text=template.text, model=source, bar=bar)
         table = store.table()
         counters[source] = {
             'samples': len(requests),

@@ -1,6 +1,6 @@
-"""How problems and solutions become the text a model reads and writes. One template a task, the same for all models.
+"""How problems and solutions become the tokens a model reads and writes. Two templates, the same for all tasks.
 
-Few-shot (base models)::
+Base models continue a page of questions and answers (:class:`Page`). Few-shot::
 
     Q: <shot question>
     A: <shot solution>
@@ -9,11 +9,21 @@ Few-shot (base models)::
     A:
 
 Zero-shot (fine-tuned models) is the last two lines alone. The blank line ends a solution: base models run on into the
-next question, so it is a stop, and so is the beginning of that question. No JAX here.
+next question, so it is a stop, and so is the beginning of that question.
+
+Instruction-tuned models are asked and taught in turns (:class:`Turns`); shots are earlier turns::
+
+    <bos><start_of_turn>user
+    <question><end_of_turn>
+    <start_of_turn>model
+
+Sampling and training ask the same template, so what is taught is what is asked. No JAX here.
 """
 
+import re
 from collections.abc import Sequence
 
+from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import Problem
 
 STOP = '\n\n'
@@ -36,3 +46,74 @@ def few_shot(shots: Sequence[Problem], question: str) -> str:
 def before_stop(text: str) -> str:
     """The text up to the first stop string in it."""
     return text[: min((at for stop in STOP_STRINGS if (at := text.find(stop)) >= 0), default=None)]
+
+
+class Page:
+    """A page of questions and answers, for a model that continues text."""
+
+    stop_strings = STOP_STRINGS
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return self.tokenizer.stop_ids(STOP)
+
+    def prompt(self, question: str, shots: Sequence[Problem] = ()) -> list[int]:
+        """Tokenised whole: pieces tokenised apart give other tokens at the seams."""
+        return self.tokenizer.encode(few_shot(shots, question), bos=True)
+
+    def answer(self, solution: str) -> list[int]:
+        """What is to be learned after the prompt. Tokenised apart from it, as it is when the model is asked.
+
+        Paragraphs, as an instruction-tuned model writes them, become lines: a blank one would end the sample.
+        """
+        return [*self.tokenizer.encode(target(re.sub('\n\n+', '\n', solution))), self.tokenizer.eos]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What a sample says, up to where it stopped."""
+        return before_stop(self.tokenizer.decode(tokens))
+
+
+class Turns:
+    """A conversation as Gemma's own chat template has it, which strips what is said, too.
+
+    <start_of_turn> and <end_of_turn> are put in by id: a question that spells them must not end its turn.
+    """
+
+    stop_strings = ()  # it writes paragraphs, and ends its turn itself
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return self.tokenizer.vocabulary.ends
+
+    def prompt(self, question: str, shots: Sequence[Problem] = ()) -> list[int]:
+        newline = self.tokenizer.encode('\n')
+        ids = [self.tokenizer.bos]
+        for shot in shots:
+            ids += [*self._asked(shot.question), *self.answer(shot.solution), *newline]
+        return ids + self._asked(question)
+
+    def _asked(self, question: str) -> list[int]:
+        encode, (start, end) = self.tokenizer.encode, self.tokenizer.vocabulary.turns
+        return [start, *encode(f'user\n{question.strip()}'), end, *encode('\n'), start, *encode('model\n')]
+
+    def answer(self, solution: str) -> list[int]:
+        """What is to be learned after the prompt."""
+        return [*self.tokenizer.encode(solution.strip()), self.tokenizer.vocabulary.turns[1]]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What a sample says, blank lines and all."""
+        return self.tokenizer.decode(tokens)
+
+
+Template = Page | Turns
+
+
+def template(tokenizer: Tokenizer, chat: bool) -> Template:
+    """How a model is asked and taught; `chat` is its setting in `config.models`."""
+    return Turns(tokenizer) if chat else Page(tokenizer)

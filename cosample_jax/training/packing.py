@@ -15,6 +15,11 @@ class Example(NamedTuple):
     learn: Sequence[bool]
 
 
+def lesson(prompt: Sequence[int], answer: Sequence[int]) -> Example:
+    """A prompt that is read and an answer, its end included, that is learned."""
+    return Example([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
+
+
 def example(tokenizer, turns: Sequence[tuple[str, str]]) -> Example:
     """Prompts and what is to be written after each, in turn: <bos> prompt target prompt target ... <eos>.
 

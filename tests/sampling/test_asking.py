@@ -1,4 +1,4 @@
-"""From problems to requests: <bos> in front, blank lines as stops, with the embedded and the official vocabularies."""
+"""From problems to requests: <bos> in front, and what ends a sample, with embedded and official vocabularies."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from cosample_jax import embedded
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import Problem
 from cosample_jax.sampling import asking
+from cosample_jax.tasks import prompts
 
 SHOT = Problem('shots/0', 'Ann has 5 pens.', '5', 'The answer is 5.')
 PROBLEM = Problem('test/0', 'Bob has 6 pens.', '6', '')
@@ -18,12 +19,25 @@ PROBLEM = Problem('test/0', 'Bob has 6 pens.', '6', '')
 )
 def test_prompts_begin_with_bos_and_a_blank_line_is_a_stop(gemma_tokenizer, family, end_of_turn, blank_line):
     tokenizer = Tokenizer(gemma_tokenizer(family)) if family else embedded.tokenizer()
-    config = config_lib.base()
-    stops = asking.settings(config, tokenizer, 'train').stop_ids
+    template = prompts.template(tokenizer, chat=False)
+    settings = asking.settings(config_lib.base(), template, 'train')
+    stops = settings.stop_ids
     assert stops[:3] == (1, end_of_turn, blank_line)
-    first, second = asking.requests(tokenizer, [PROBLEM], [SHOT], lambda problem_id: 2)
+    assert settings.stop_strings.find(b'', tokenizer.encode(' 6\nQ: and so on')) != (None, b'')
+    first, second = asking.requests(template, [PROBLEM], [SHOT], lambda problem_id: 2)
     assert first.prompt == second.prompt and (first.sample_index, second.sample_index) == (0, 1)
+    assert first.prompt == [2, *tokenizer.encode('Q: Ann has 5 pens.\nA: The answer is 5.\n\nQ: Bob has 6 pens.\nA:')]
     assert first.prompt[0] == 2 and first.prompt.count(2) == 1
     assert first.prompt.count(blank_line) == 1  # the one that ends the shot, as it will end a solution
     if family:  # and so do five of them, which are one piece
         assert tokenizer.encode('\n' * 6) == [blank_line + 4] and blank_line + 4 in stops
+
+
+@pytest.mark.parametrize(('family', 'end_of_turn'), [('', 5), ('gemma2', 107), ('gemma3', 106)])
+def test_a_turn_ends_with_its_token_and_not_with_a_blank_line(gemma_tokenizer, family, end_of_turn):
+    tokenizer = Tokenizer(gemma_tokenizer(family)) if family else embedded.tokenizer()
+    template = prompts.template(tokenizer, chat=True)
+    settings = asking.settings(config_lib.base(), template, 'train')
+    assert settings.stop_ids == (1, end_of_turn) and settings.stop_strings is None
+    (request,) = asking.requests(template, [PROBLEM], [SHOT], lambda problem_id: 1)
+    assert request.prompt == template.prompt(PROBLEM.question, [SHOT]) != template.prompt(PROBLEM.question)

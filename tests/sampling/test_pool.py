@@ -11,9 +11,8 @@ from cosample_jax.sampling.schedule import Request
 REQUESTS = [Request(f'p{i}', k, [1, 2, 3]) for i in range(4) for k in range(3)]
 
 
-class Tokenizer:
-    def decode(self, ids):
-        return '-'.join(map(str, ids))
+def text(ids):
+    return '-'.join(map(str, ids))
 
 
 class Engine:
@@ -50,7 +49,7 @@ def parts(store):
 
 
 def fill(store, engine, **kwargs):
-    fill_pool(store, engine, REQUESTS, tokenizer=Tokenizer(), model='weak', **kwargs)
+    fill_pool(store, engine, REQUESTS, text=text, model='weak', **kwargs)
 
 
 def test_everything_about_a_sample_is_kept(store):
@@ -110,7 +109,7 @@ def test_a_full_pool_draws_nothing(store):
 
 def test_another_model_in_the_same_store_is_not_ours(store):
     fill(store, Engine())
-    fill_pool(store, Engine(), REQUESTS[:2], tokenizer=Tokenizer(), model='strong')
+    fill_pool(store, Engine(), REQUESTS[:2], text=text, model='strong')
     assert len(store) == len(REQUESTS) + 2
 
 

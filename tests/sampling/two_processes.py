@@ -57,7 +57,7 @@ class Bar:
 
 try:
     for part in (requests[:11], requests):  # as if it had been interrupted in between
-        fill_pool(store, engine, part, tokenizer=tokenizer, model='weak', bar=Bar(), commit_every=4)
+        fill_pool(store, engine, part, text=tokenizer.decode, model='weak', bar=Bar(), commit_every=4)
 except preemption.Preempted:
     print('preempted')
 print(f'process {jax.process_index()} of {jax.process_count()}, {jax.device_count()} devices: {len(store)} samples')

@@ -4,25 +4,31 @@ from types import SimpleNamespace
 
 import pytest
 
+from cosample_jax import cells, embedded
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
+from cosample_jax.gemma.tokenizer import OWN
 from cosample_jax.records import Problem
+from cosample_jax.sampling import asking
 from cosample_jax.stages import finetune
+from cosample_jax.tasks import prompts
 
 
 class Letters:
-    bos, eos = 2, 1
+    bos, eos, vocabulary = 2, 1, OWN
 
-    def encode(self, text):
-        return [ord(c) for c in text]
+    def encode(self, text, bos=False):
+        return [2] * bos + [ord(c) for c in text]
 
 
-def make(too_long, row_length):
+PROBLEMS = [Problem(id=f'p{n}', question='q' * n, answer='1', solution='s') for n in (4, 20, 9, 21)]
+
+
+def make(too_long, row_length, chat=False):
     config = config_lib.base()
     config.name, config.finetune.too_long, config.finetune.row_length = 'test', too_long, row_length
-    problems = [Problem(id=f'p{n}', question='q' * n, answer='1', solution='s') for n in (4, 20, 9, 21)]
-    workdir = SimpleNamespace(problems=lambda split: problems)
-    return finetune._lessons('gold', 'low', config, workdir, Letters())
+    workdir = SimpleNamespace(problems=lambda split: PROBLEMS)
+    return finetune._lessons('gold', 'low', chat, config, workdir, Letters())
 
 
 def test_examples_end_with_eos_begin_with_bos_and_learn_the_solution_alone():
@@ -31,6 +37,47 @@ def test_examples_end_with_eos_begin_with_bos_and_learn_the_solution_alone():
     tokens, learn = examples[0]
     assert tokens == [2, *map(ord, 'Q: qqqq\nA: s'), 1]
     assert [t for t, learned in zip(tokens, learn, strict=True) if learned] == [ord(' '), ord('s'), 1]
+
+
+def test_in_turns_the_solution_and_the_end_of_the_turn_are_learned():
+    tokens, learn = make('fail', 64, chat=True).examples[0]
+    assert tokens == [2, 4, *map(ord, 'user\nqqqq'), 5, ord('\n'), 4, *map(ord, 'model\ns'), 5]
+    assert [t for t, learned in zip(tokens, learn, strict=True) if learned] == [ord('s'), 5]
+
+
+@pytest.mark.parametrize('chat', [False, True])
+def test_what_is_taught_is_what_is_asked(chat):
+    asked = asking.requests(prompts.template(Letters(), chat), PROBLEMS, [], lambda _: 1)
+    for request, (tokens, learn) in zip(asked, make('fail', 64, chat).examples, strict=True):
+        assert [t for t, learned in zip(tokens, learn, strict=True) if not learned] == request.prompt
+        assert tokens[: len(request.prompt)] == request.prompt
+
+
+def test_each_cell_has_the_lessons_and_the_validation_of_its_model(tmp_path, monkeypatch):
+    config = config_lib.base()
+    config.name, config.models.weak.chat, config.roles.trained = 'test', True, ('student', 'weak')
+    config.finetune.row_length = 512
+    workdir = SimpleNamespace(
+        tokenizer_path=embedded.FILES / 'tokenizer.model',
+        problems=lambda split: PROBLEMS,
+        cell_dir=lambda name: tmp_path / name,
+    )
+    monkeypatch.setattr(cells, 'training_data', lambda *_: [cells.Kept(p, p.solution) for p in PROBLEMS])
+    seen = {}
+
+    def train(cell, config, workdir, lessons, validation, bar):
+        seen[cell.model, cell.data, cell.budget] = lessons.examples, validation
+        return {'trained': True, 'steps': 1, 'tokens': 1}
+
+    monkeypatch.setattr(finetune, '_train_cell', train)
+    assert finetune.run(config, workdir)['cells'] == len(seen) == 12
+    tokenizer = embedded.tokenizer()
+    for (model, data, budget), (examples, validation) in seen.items():
+        template = prompts.template(tokenizer, chat=model == 'weak')
+        expected = [template.prompt(p.question) + template.answer(p.solution) for p in PROBLEMS]
+        assert [example.tokens for example in examples] == expected, (model, data, budget)
+        assert [r.prompt for r in validation._requests] == [template.prompt(p.question) for p in PROBLEMS]
+        assert validation._settings.stop_ids == template.stop_ids
 
 
 def test_examples_longer_than_a_row_fail_and_the_longest_is_named():

@@ -69,6 +69,13 @@ def test_a_stream_fills_rows_and_leaves_the_overlong_out():
     )
 
 
+def test_of_a_lesson_the_answer_is_learned_with_its_end():
+    made = packing.lesson([2, 4, 9], [8, 7, 5])
+    assert (made.tokens, made.learn) == ([2, 4, 9, 8, 7, 5], [False] * 3 + [True] * 3)
+    batch = packing.pack([made], row_length=8, row_multiple=1)
+    assert batch.targets[batch.weights > 0].tolist() == [8, 7, 5]
+
+
 class Letters:
     bos, eos = 2, 1
 
