@@ -7,7 +7,7 @@ import pytest
 from cosample_jax import checkpoint, embedded, memory, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.commands import generate
-from cosample_jax.records import Problem
+from cosample_jax.records import Problem, write_json
 from cosample_jax.sampling.rows import Finished
 from cosample_jax.stages import evaluate, sample
 from cosample_jax.tasks import prompts
@@ -18,7 +18,7 @@ WRITTEN = 'So:\n\nIt is 6.'
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path):
     """(config, workdir, asked): a run whose strong model is instruction-tuned; engines write the same for everybody.
 
     `asked` has the requests and the settings of each engine.
@@ -55,17 +55,18 @@ def run(monkeypatch):
         tokenizer_path=embedded.FILES / 'tokenizer.model',
         problems=lambda split: SHOTS if split == 'shots' else PROBLEMS,
         model_dir=lambda name: name,
+        cell_dir=lambda name: tmp_path / name,
         pool=lambda purpose, model: stores.setdefault(model, Pool()),
         stores=stores,
     )
     return config_lib.finalize(config), workdir, asked
 
 
-def check(asked, text, chat):
-    """That an engine was asked few-shot in the template, that it stops as that does, and what is read of a sample."""
+def check(asked, text, chat, shots=SHOTS):
+    """That an engine was asked in the template, that it stops as that does, and what is read of a sample."""
     template = prompts.template(embedded.tokenizer(), chat)
     requests, settings = asked
-    assert requests[0].prompt == template.prompt(PROBLEMS[0].question, SHOTS)
+    assert requests[0].prompt == template.prompt(PROBLEMS[0].question, shots)
     assert settings.stop_ids == template.stop_ids and (settings.stop_strings is None) == chat
     assert text == (WRITTEN if chat else 'So:')
 
@@ -88,10 +89,16 @@ def test_models_are_evaluated_in_their_templates(run, name):
     check(asked[0], text(embedded.tokenizer().encode(WRITTEN)), chat=name == 'strong')
 
 
-@pytest.mark.parametrize('name', config_lib.MODELS)
-def test_generate_asks_and_shows_in_the_models_template(run, name, capsys):
+@pytest.mark.parametrize('name', ['weak', 'strong', 'weak-strong-low-s0', 'strong-weak-low-s0'])
+def test_generate_asks_and_shows_in_the_models_template(run, name, capsys, monkeypatch):
     config, workdir, asked = run
+    trained = '-' in name
+    if trained:
+        write_json(workdir.cell_dir(name) / 'cell.json', {'trained': True, 'weights': 'lr'})
+        best = SimpleNamespace(load_best=lambda *_: None, close=lambda: None)
+        monkeypatch.setattr(checkpoint, 'RunCheckpoints', lambda path: best)
     generate.main(SimpleNamespace(config=config, workdir=workdir, model=name, problem='test/0', prompt='', n=1))
     shown, _, text = capsys.readouterr().out.partition('So:')
-    check(asked[0], ('So:' + text.partition('  [')[0]), chat=name == 'strong')
-    assert shown == ('user\nBob has 6 pens.\nmodel\n\n' if name == 'strong' else 'Q: Bob has 6 pens.\nA:\n')
+    chat = name.startswith('strong')
+    check(asked[0], ('So:' + text.partition('  [')[0]), chat, shots=() if trained else SHOTS)
+    assert shown == ('user\nBob has 6 pens.\nmodel\n\n' if chat else 'Q: Bob has 6 pens.\nA:\n')
