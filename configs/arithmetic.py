@@ -8,8 +8,8 @@
   full   2,000 test problems, three training seeds, learning rates chosen by validation accuracy (an hour)
   smoke  a few problems and steps: every stage runs, the scores mean nothing (for the tests)
 
-Cost of demo on 2 CPU cores: fine-tuning 227 s, evaluation 94 s, sampling 20 s; `make demo` with the installation
-6 min 33 s, 1.46 GiB. `cosample plan --config=...` predicts the cost of each size on the machine at hand.
+Cost of demo on 2 CPU cores: fine-tuning 233 s, evaluation 101 s, sampling 21 s; `make demo` with the installation
+6 min 47 s, 1.46 GiB. `cosample plan --config=...` predicts the cost of each size on the machine at hand.
 
 Result of demo (pass@1 in points, greedy, 400 test problems; one seed: this run, not this method):
 
