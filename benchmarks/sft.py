@@ -97,7 +97,7 @@ def without(part: str):
         yield {'scan_unroll': 1} if part == 'layers kept, not computed again' else {}
 
 
-# Without chunks, all logits are there at once: those of every token, and as they are kept for the gradient.
+# Without chunks, the logits of every token are there at once.
 ABLATED = (
     '',
     'packing',

@@ -91,9 +91,9 @@ def _value_and_gradient(config, dtype, mesh, table, hidden, targets, weights):
         if config.final_softcap is not None:
             to_logits *= 1 - jnp.square(logits / config.final_softcap)
         to_logits = to_logits.astype(dtype)
-        to_hidden = jnp.einsum('rtv,vd->rtd', to_logits, multiplied)
+        to_hidden = jnp.einsum('stv,vd->std', to_logits, multiplied)
         # In float32, as it is added up; as [D, V], for which a CPU reads the large factor as it lies.
-        to_table = jnp.einsum('rtd,rtv->dv', hidden[chunk], to_logits, preferred_element_type=jnp.float32)
+        to_table = jnp.einsum('std,stv->dv', hidden[chunk], to_logits, preferred_element_type=jnp.float32)
         return jax.tree.map(jnp.add, sums, found), of_table + to_table, of_hidden.at[chunk].set(to_hidden)
 
     none = (jnp.float32(0), jnp.float32(0)), jnp.zeros_like(table.T, jnp.float32), jnp.zeros_like(hidden)

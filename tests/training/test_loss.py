@@ -116,7 +116,9 @@ def test_scanned_layers_are_recomputed_and_unrolled_ones_are_not(params, batch):
 
 
 def test_bfloat16_gradients_are_float32_and_close(params, batch, chunks_of_50):
-    (value, _), gradient = evaluate(params, SCANNED, batch, jnp.bfloat16)[0]
+    ((value, _), gradient), text = evaluate(params, SCANNED, batch, jnp.bfloat16)
+    of_table = rf'tensor<{WHOLE.embed_dim}x{WHOLE.vocab_size}xf32>'
+    assert re.search(rf'dot_general.*bf16>\) -> {of_table}', text)  # not rounded before it is added up
     (exact, _), exact_gradient = evaluate(params, SCANNED, batch)[0]
     np.testing.assert_allclose(value, exact, rtol=1e-2)
     assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(jnp.float32)}
