@@ -1,3 +1,5 @@
+"""What the engine draws is what a naive loop draws, in whatever order, rows and pages."""
+
 import dataclasses
 import functools
 import random
@@ -6,59 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawing import BOS, EOS, FAMILIES, GEMMA2, GREEDY, SAMPLED, V, compiled, draw, parameters, prompts, wanted
 
-from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
-from cosample_jax.gemma.config import gemma1, gemma2, gemma3
 from cosample_jax.sampling import decode, policy, schedule
 from cosample_jax.sampling import engine as engine_lib
 from cosample_jax.sampling.engine import Engine, common_prefix
-from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.sampling.stops import StopStrings
-from cosample_jax.sharding import make_mesh
-
-V, EOS, BOS = 40, 1, 2
-SHAPE = {'embed': 16, 'ffw': 24, 'heads': 4, 'head_dim': 8, 'vocab': V, 'context': 100}
-GEMMA2 = gemma2('g2', layers=2, kv_heads=2, window=6, scan_unroll=2, **SHAPE)
-FAMILIES = {
-    'multi_query': gemma1('mqa', layers=2, kv_heads=1, scan_unroll=2, **SHAPE),
-    'gemma2': GEMMA2,
-    'gemma2_scanned': dataclasses.replace(GEMMA2, scan_unroll=1),
-    'gemma3': gemma3('g3', layers=3, kv_heads=2, window=6, scale=8.0, pattern=3, scan_unroll=3, **SHAPE),
-}
-GREEDY = SamplingSettings(
-    seed=0, purpose='test', temperature=0.0, top_k=0, max_new_tokens=12, slots=8, stop_ids=(EOS, BOS, 5)
-)
-SAMPLED = dataclasses.replace(GREEDY, purpose='train', temperature=0.9, top_k=5)
-
-
-@functools.cache
-def parameters(config=GEMMA2, seed=1):
-    """Weights large enough for the next token to depend on the whole context."""
-    params = jax.jit(model.init, static_argnums=0)(config, jax.random.key(seed))
-    return jax.tree.map(lambda x: 1.5 * x, params)
-
-
-def prompts(count=7, prefix=11, seed=0):
-    """Prompts of 14 to 19 tokens that share `prefix`, which begins with <bos>."""
-    rng = np.random.default_rng(seed)
-    shared = [BOS, *rng.integers(6, V, prefix).tolist()[1:]]
-    return {f'p{i}': [*shared, 6 + i % 30, *rng.integers(6, V, 2 + i % 6).tolist()] for i in range(count)}
-
-
-def wanted(samples=3, **kwargs):
-    return [Request(id, k, prompt) for id, prompt in prompts(**kwargs).items() for k in range(samples)]
-
-
-def draw(settings=SAMPLED, requests=None, every=None, config=GEMMA2, params=None, **kwargs):
-    """Draws `requests` with an engine built for `every` (the same, if not given), as {key: Finished}."""
-    requests = wanted() if requests is None else requests
-    params = parameters(config) if params is None else params
-    engine = Engine(params, config, settings, requests if every is None else every, **kwargs)
-    done = list(engine.sample(requests))
-    assert len(done) == len(requests)
-    return {(d.problem_id, d.sample_index): d for d in done}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -300,17 +257,6 @@ def test_a_question_is_prefilled_once(monkeypatch):
     assert calls == [16, 4]
 
 
-def compiled():
-    functions = (
-        decode.prefill_prefix,
-        decode.prefill_questions,
-        decode.empty_cache,
-        decode.fill_pages,
-        decode.decode,
-    )
-    return [function._cache_size() for function in functions]
-
-
 def test_everything_is_compiled_once_whatever_the_parameters():
     requests = wanted(count=20, samples=2)
     settings = dataclasses.replace(SAMPLED, slots=6)
@@ -360,53 +306,6 @@ def test_a_stop_as_last_token_is_a_stop():
         assert (d.tokens, d.finish, d.num_tokens) == ([], 'stop', 1)
 
 
-def test_nan_logits_name_the_problem():
-    """Only p3's own token has a NaN embedding, and only p3 is blamed."""
-    params = parameters()
-    table = np.array(params['embedder']['input_embedding'])
-    ids = {'p1': [BOS, 6, 7, 8, 9], 'p3': [BOS, 6, 7, 8, 39, 10]}
-    table[39] = np.nan
-    params = params | {'embedder': {'input_embedding': jnp.asarray(table)}}
-    requests = [Request(id, 0, prompt) for id, prompt in ids.items()]
-    with pytest.raises(UserError, match='not numbers on problem p'):
-        draw(GREEDY, requests, params=params)
-
-
-@pytest.mark.parametrize(
-    ('prompt', 'message'),
-    [
-        ([BOS] + [6] * 88, 'problem long has 89 tokens, .* 12 new ones .* 100 of g2'),
-        ([], 'problem long is empty'),
-        ([6, BOS, 7], r'problem long begins with token 6, not with <bos> \(2\)'),
-        ([BOS, 6, V], 'problem long has token 40, and g2 knows 40: .* another model'),
-    ],
-)
-def test_impossible_prompts_are_refused_before_anything_is_compiled(prompt, message):
-    before = compiled()
-    with pytest.raises(UserError, match=message):
-        draw(requests=[*wanted(), Request('long', 0, prompt)])
-    assert compiled() == before
-
-
-def test_the_longest_possible_prompt_fits():
-    done = draw(requests=[*wanted(), Request('long', 0, [BOS] + [6] * 87)])
-    assert done['long', 0].num_tokens <= 12
-
-
-def test_a_request_the_engine_was_not_built_for():
-    engine = Engine(parameters(), GEMMA2, SAMPLED, wanted())
-    for prompt in ([7] * 14, prompts()['p0'][:5], [*prompts()['p0'], *[8] * 20]):
-        with pytest.raises(ValueError, match='stranger'):
-            list(engine.sample([Request('stranger', 0, prompt)]))
-    with pytest.raises(ValueError, match='p0'):
-        list(engine.sample([Request('p0', 0, prompts()['p0'], max_new_tokens=13)]))
-
-
-def test_no_requests():
-    assert list(Engine(parameters(), GEMMA2, SAMPLED, []).sample([])) == []
-    assert list(Engine(parameters(), GEMMA2, SAMPLED, wanted()).sample([])) == []
-
-
 @pytest.mark.parametrize(
     ('given', 'expected'),
     [
@@ -421,46 +320,3 @@ def test_no_requests():
 )
 def test_common_prefix(given, expected):
     assert common_prefix(given) == expected
-
-
-@dataclasses.dataclass
-class Sizes:
-    data: int = 1
-    fsdp: int = 1
-    tensor: int = 1
-
-
-@pytest.mark.parametrize('sizes', [Sizes(data=8), Sizes(data=2, fsdp=2, tensor=2)], ids=['data', 'all'])
-@pytest.mark.parametrize('family', ['gemma2', 'gemma2_scanned'])
-def test_eight_devices_draw_the_same(sizes, family):
-    config = FAMILIES[family]
-    mesh = make_mesh(sizes)
-    alone, together = draw(GREEDY, config=config), draw(GREEDY, config=config, mesh=mesh)
-    once = compiled()
-    draw(GREEDY, config=config, mesh=mesh)
-    assert compiled() == once
-    for key, expected in alone.items():
-        assert together[key].tokens == expected.tokens
-        assert together[key].logprob == pytest.approx(expected.logprob, abs=1e-4)
-
-
-def test_rows_and_heads_are_split_and_stay_split(monkeypatch):
-    """Every call gets and leaves a state of which a device holds its share."""
-    shapes, original = [], decode.decode
-
-    def watched(params, cache, *args, **kwargs):
-        before = cache[0][0].sharding.shard_shape(cache[0][0].shape)
-        cache, emitted = original(params, cache, *args, **kwargs)
-        after = cache[0][0].sharding.shard_shape(cache[0][0].shape)
-        shapes.extend([before, after])
-        return cache, emitted
-
-    monkeypatch.setattr(decode, 'decode', watched)
-    draw(GREEDY, mesh=make_mesh(Sizes(data=2, fsdp=2, tensor=2)))
-    assert len(shapes) > 4
-    assert {(shape[0], shape[2]) for shape in shapes} == {(4 // 4, 2 // 2)}  # shards of rows, heads
-
-
-def test_rows_must_divide_over_the_mesh():
-    with pytest.raises(UserError, match=r'sampling\.slots=8 does not divide .* 3 devices'):
-        draw(mesh=make_mesh(Sizes(data=3)))
