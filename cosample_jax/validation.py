@@ -16,7 +16,7 @@ class Validation:
 
     def __init__(self, config, problems: list[Problem], template: Template):
         self._golds = {problem.id: problem.answer for problem in problems}
-        self._markers = tasks.get(config.task.name).MARKERS
+        self._task = tasks.get(config.task.name)
         self._template = template
         self._mesh, self._sizes = sharding.run_mesh(config), config.mesh
         self._requests = asking.requests(template, problems, shots=(), count=lambda _: 1)
@@ -32,5 +32,5 @@ class Validation:
         }
         if len(pairs) < len(self._requests):
             return None
-        verdicts = equivalence.grade_many(self._markers, pairs)
+        verdicts = equivalence.grade_many(self._task, pairs)
         return sum(verdict.correct for verdict in verdicts.values()) / len(verdicts)

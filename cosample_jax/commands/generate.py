@@ -36,7 +36,7 @@ def main(args) -> None:
     finished = Engine(params, variant, settings, requests).sample(requests)
     for done in sorted(finished, key=lambda f: f.sample_index):
         text = template.text(done.tokens)
-        verdict = equivalence.grade(tasks.get(config.task.name).MARKERS, problem.answer, text)
+        verdict = equivalence.grade(tasks.get(config.task.name), problem.answer, text)
         marks = (
             f'  [{"right" if verdict.correct else f"wrong, the answer is {problem.answer}"}]' if problem.answer else ''
         )

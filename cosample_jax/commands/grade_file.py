@@ -21,7 +21,7 @@ def main(args) -> None:
     Raises:
         UserError: an unknown task, an unreadable file, or a bad line (names it).
     """
-    markers = tasks.get(args.task).MARKERS
+    task = tasks.get(args.task)
     rows = dict(jsonl.read(args.input, _FIELDS))
     if not rows:
         raise UserError(f'{args.input} has no rows: write {{id, completion, answer}}, one JSON object a line')
@@ -31,7 +31,7 @@ def main(args) -> None:
         for start in range(0, len(lines), _CHUNK):
             chunk = lines[start : start + _CHUNK]
             verdicts = equivalence.grade_many(
-                markers, {line: (_gold(rows[line], markers), rows[line]['completion']) for line in chunk}
+                task, {line: (_gold(rows[line], task), rows[line]['completion']) for line in chunk}
             )
             graded += [_graded(rows[line], verdicts[line]) for line in chunk]
             bar.advance(len(chunk), correct=sum(verdict.correct for verdict in verdicts.values()))
@@ -41,9 +41,9 @@ def main(args) -> None:
     print(f'{args.output}: {len(graded):,} rows, {correct:,} correct, {unmarked:,} without an answer')
 
 
-def _gold(row: dict, markers: tuple[str, ...]) -> str:
+def _gold(row: dict, task: equivalence.Task) -> str:
     written = str(row['answer'])
-    return answers.extract(written, markers)[0] or written
+    return answers.extract(written, task.MARKERS)[0] or written
 
 
 def _graded(row: dict, verdict: equivalence.Verdict) -> dict:

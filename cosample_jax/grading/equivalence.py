@@ -10,6 +10,7 @@ strict engine cannot read the answer as a number although it looks like an expre
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cosample_jax.grading import answers, symbolic
 
@@ -39,13 +40,27 @@ class Verdict:
     symbolic: str
 
 
-def grade(markers: Sequence[str], gold: str, text: str) -> Verdict:
-    """Grades one solution `text` of a task with these `markers` against the problem's `gold` answer."""
-    return grade_many(markers, {0: (gold, text)})[0]
+class Task(Protocol):
+    """What is to be known of a task (:mod:`cosample_jax.tasks`) to grade its solutions."""
+
+    MARKERS: Sequence[str]
+    ANSWERS: str
 
 
-def grade_many(markers: Sequence[str], pairs: Mapping[Hashable, tuple[str, str]]) -> dict[Hashable, Verdict]:
+Pairs = Mapping[Hashable, tuple[str, str]]
+
+
+def grade(task: Task, gold: str, text: str) -> Verdict:
+    """Grades one solution `text` against its problem's `gold` answer."""
+    return grade_many(task, {0: (gold, text)})[0]
+
+
+def grade_many(task: Task, pairs: Pairs) -> dict[Hashable, Verdict]:
     """Grades `{key: (gold, text)}`; the result has exactly the keys of `pairs`, in their order."""
+    return ENGINES[task.ANSWERS](task.MARKERS, pairs)
+
+
+def _numbers(markers: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
     extracted = {key: answers.extract(text, markers) for key, (_, text) in pairs.items()}
     sides = {key: (gold, extracted[key][0]) for key, (gold, _) in pairs.items()}
     strict = {key: answers.equal(*side) for key, side in sides.items()}
@@ -65,3 +80,7 @@ def _needs_symbolic(gold: str, answer: str) -> bool:
         is_number or (_EXPRESSION.fullmatch(side) and _OPERATION.search(side))
         for is_number, side in zip(read, (gold, answer), strict=True)
     )
+
+
+ENGINES = {'number': _numbers}
+"""How each kind of answer is graded, by the name that a task has for it in ``ANSWERS``."""

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from cosample_jax import progress
 from cosample_jax.errors import UserError
@@ -13,8 +13,8 @@ from cosample_jax.records import Grade, Judgment, Problem, Sample, Store, key
 _PART = 5_000
 
 
-def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], markers: Sequence[str]) -> dict:
-    """Grades every sample of a pool that has no grade yet; `markers` are those of its task.
+def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], task: equivalence.Task) -> dict:
+    """Grades every sample of a pool of `task` that has no grade yet.
 
     Returns the counts of the WHOLE pool: 'graded', 'correct', 'no_marker', 'ungraded', and 'markers', how
     often each was the one that counted.
@@ -27,7 +27,7 @@ def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], m
 
     def grade(samples: list[Sample]) -> list[Grade]:
         pairs = {key(sample): (by_id[sample.problem_id].answer, sample.text) for sample in samples}
-        verdicts = equivalence.grade_many(markers, pairs)
+        verdicts = equivalence.grade_many(task, pairs)
         return [Grade(*k, v.correct, v.answer, v.marker, v.strict, v.symbolic) for k, v in verdicts.items()]
 
     samples = workdir.pool(purpose, model).read()

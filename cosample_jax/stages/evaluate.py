@@ -93,7 +93,7 @@ class _Evaluation:
         for split, problems in splits.items():
             purpose = f'{split}-greedy'
             tokens = self._sample(purpose, problems, 1, greedy=True)
-            grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
+            grade_pool(self.workdir, purpose, self.cell, problems, self.task)
             correct = {g.problem_id: int(g.correct) for g in self.workdir.grades(purpose, self.cell).read()}
             results[split] = {
                 'problem_ids': [p.id for p in problems],
@@ -110,7 +110,7 @@ class _Evaluation:
     def _majority(self, problems: list[Problem]) -> dict:
         purpose, count = 'test-maj', self.config.evaluate.maj_samples
         tokens = self._sample(purpose, problems, count, greedy=False)
-        grade_pool(self.workdir, purpose, self.cell, problems, self.task.MARKERS)
+        grade_pool(self.workdir, purpose, self.cell, problems, self.task)
         drawn: dict[str, list] = {p.id: [] for p in problems}
         for grade in self.workdir.grades(purpose, self.cell).read():
             drawn[grade.problem_id].append(grade)

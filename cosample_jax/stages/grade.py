@@ -13,14 +13,14 @@ def run(config, workdir) -> dict:
     Raises:
         UserError: there is no pool.
     """
-    markers = tasks.get(config.task.name).MARKERS
+    task = tasks.get(config.task.name)
     problems = pool_lib.all_problems(workdir)
     total: Counter = Counter(graded=0, correct=0, no_marker=0, ungraded=0)
     pools = pool_lib.pools(workdir)
     if not pools:
         raise UserError(f'no samples to grade in {workdir.root}: run `cosample sample` or `cosample import` first')
     for purpose, model in pools:
-        counts = pool_lib.grade_pool(workdir, purpose, model, problems, markers)
+        counts = pool_lib.grade_pool(workdir, purpose, model, problems, task)
         used = ', '.join(f'{marker} {count:,}' for marker, count in counts.pop('markers').items())
         print(
             f'{purpose}/{model}: {counts["graded"]:,} graded, {counts["correct"]:,} correct, '

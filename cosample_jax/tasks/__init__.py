@@ -2,6 +2,8 @@
 
 * ``build(config) -> dict[str, list[Problem]]``: the splits (shots, train, validation, test, functional);
 * ``MARKERS``: what announces a final answer (names of :mod:`cosample_jax.grading.answers`);
+* ``ANSWERS``: what kind of thing an answer is, which says how it is compared with the gold one: 'number' (a key of
+  :data:`cosample_jax.grading.equivalence.ENGINES`);
 * ``documents(config) -> Iterator[list[tuple[str, str]]]``: endless documents to train a tokenizer and a model from
   scratch on; a document is turns of (prompt, what is written after it);
 * optionally ``check_steps(problem, text) -> (valid, reason)``: a program that judges the reasoning.
@@ -10,9 +12,8 @@
 import importlib
 from types import ModuleType
 
+from cosample_jax.config import TASKS
 from cosample_jax.errors import UserError
-
-TASKS = ('arithmetic', 'gsm8k')
 
 
 def get(name: str) -> ModuleType:

@@ -28,6 +28,7 @@ from cosample_jax.tasks import prompts, stories
 from cosample_jax.tasks.stories import LEVELS, OPERATORS, Story, Style
 
 MARKERS = ('The answer is',)
+ANSWERS = 'number'
 
 # Buckets of the content hash that each split owns; the functional variants share the test problems' buckets.
 BUCKETS = {

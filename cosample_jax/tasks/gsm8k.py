@@ -30,6 +30,7 @@ from cosample_jax.records import Problem
 from cosample_jax.tasks import prompts
 
 MARKERS = ('####', 'The answer is', 'A:', '"answer":', '\\boxed')
+ANSWERS = 'number'
 
 NUM_VALIDATION = 500
 """Training problems held out, as in the paper; `config.task.num_validation` takes the first of them."""

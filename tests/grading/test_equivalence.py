@@ -1,11 +1,12 @@
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from cosample_jax.grading import answers, equivalence
 
-ALL = answers.MARKERS
+ALL = SimpleNamespace(MARKERS=answers.MARKERS, ANSWERS='number')
 
 
 def test_a_verdict_keeps_both_engines():
@@ -40,7 +41,7 @@ def test_openai_labels_are_reproduced(shared_data, capsys):
     """5,276 solutions of four models; the 11 cut before their `A:` have no marker and are not correct."""
     pairs, labels = {}, {}
     for index, row in enumerate(_rows(shared_data / 'gsm8k_example_model_solutions.jsonl')):
-        gold, _ = answers.extract(row.pop('ground_truth'), ALL)
+        gold, _ = answers.extract(row.pop('ground_truth'), answers.MARKERS)
         del row['question']
         for model, solution in row.items():
             pairs[index, model] = gold, solution['solution']
@@ -68,7 +69,7 @@ def test_every_gsm8k_gold_is_extracted_and_equal_to_itself(shared_data, split, c
     seen = 0
     for row in _rows(shared_data / f'gsm8k_{split}.jsonl'):
         gold = row['answer'].rpartition('####')[2].strip()
-        answer, marker = answers.extract(row['answer'], ALL)
+        answer, marker = answers.extract(row['answer'], answers.MARKERS)
         assert (answer, marker) == (gold, '####')
         assert answers.number(gold) is not None and answers.equal(gold, answer)
         off_by_one = answers.number(gold) + 1

@@ -5,9 +5,9 @@ from cosample_jax.grading import equivalence, pool
 from cosample_jax.records import Problem, Sample
 from cosample_jax.stages import grade as grade_stage
 from cosample_jax.stages import judge as judge_stage
+from cosample_jax.tasks import arithmetic
 from cosample_jax.workdir import Workdir
 
-MARKERS = ('The answer is',)
 PROBLEMS = [Problem(f'train/{i}', f'What is {i} + 1?', str(i + 1), f'The answer is {i + 1}.') for i in range(4)]
 TEXTS = [
     'The answer is {}.',
@@ -35,7 +35,7 @@ def workdir(tmp_path):
 
 def test_counts_of_a_pool(workdir):
     fill(workdir)
-    counts = pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    counts = pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic)
     assert counts == {
         'graded': 20,
         'correct': 8,
@@ -56,43 +56,43 @@ def test_an_interrupted_grading_continues_and_repeats_nothing(workdir, monkeypat
     graded = []
     whole = equivalence.grade_many
 
-    def dies_in_the_third_part(markers, pairs):
+    def dies_in_the_third_part(task, pairs):
         if len(graded) == 2:
             raise KeyboardInterrupt
         graded.append(set(pairs))
-        return whole(markers, pairs)
+        return whole(task, pairs)
 
     monkeypatch.setattr(equivalence, 'grade_many', dies_in_the_third_part)
     with pytest.raises(KeyboardInterrupt):
-        pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+        pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic)
     assert len(workdir.grades('train', 'weak')) == 12
 
     later = []
-    monkeypatch.setattr(equivalence, 'grade_many', lambda m, pairs: later.extend(pairs) or whole(m, pairs))
-    counts = pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    monkeypatch.setattr(equivalence, 'grade_many', lambda task, pairs: later.extend(pairs) or whole(task, pairs))
+    counts = pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic)
     assert len(later) == 8 and not set(later) & set.union(*graded)
     assert counts['graded'] == 20
-    assert pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS) == counts
+    assert pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic) == counts
     assert len(later) == 8
 
 
 def test_new_samples_of_a_graded_pool_are_graded(workdir):
     fill(workdir)
-    pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic)
     workdir.pool('train', 'weak').append([sample(PROBLEMS[0], 9, TEXTS[0])])
-    assert pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)['graded'] == 21
+    assert pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic)['graded'] == 21
 
 
 def test_a_sample_of_an_unknown_problem_is_named(workdir):
     fill(workdir)
     with pytest.raises(UserError, match="'train/1' is no problem of this run"):
-        pool.grade_pool(workdir, 'train', 'weak', PROBLEMS[:1], MARKERS)
+        pool.grade_pool(workdir, 'train', 'weak', PROBLEMS[:1], arithmetic)
     assert len(workdir.grades('train', 'weak')) == 0
 
 
 def test_only_correct_samples_are_judged_and_once(workdir):
     fill(workdir)
-    pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, MARKERS)
+    pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic)
     seen = []
 
     def check(problem, text):
