@@ -76,6 +76,7 @@ def _last_box(text: str) -> tuple[int, str] | None:
 
 
 _MAX_NUMBER_CHARS = 200
+_MAX_PLACES = 30
 _SCALES = {'hundred': 100, 'thousand': 1_000, 'million': 10**6, 'billion': 10**9}
 _DIGITS = r'(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)'
 _NUMBER = re.compile(
@@ -133,8 +134,13 @@ def normal_form(answer: str) -> str:
     value = number(answer)
     if value is None:
         return ' '.join(answer.lower().split()).rstrip('.')[:_MAX_NUMBER_CHARS]
+    return spelled(value)
+
+
+def spelled(value: Fraction) -> str:
+    """An integer, a finite decimal of at most 30 places, or a reduced fraction."""
     places = _decimal_places(value.denominator)
-    if not places:
+    if not 0 < places <= _MAX_PLACES:
         return str(value)
     digits = f'{abs(value.numerator) * 10**places // value.denominator:0{places + 1}d}'
     return f'{"-" if value < 0 else ""}{digits[:-places]}.{digits[-places:]}'

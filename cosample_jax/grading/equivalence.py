@@ -1,18 +1,17 @@
 """Whether a solution's final answer is the gold answer: two engines, both verdicts kept.
 
-The strict engine (:func:`cosample_jax.grading.answers.equal`) compares exact values and is the one to
-trust: it never accepts a wrong pair of numbers. math-verify, the symbolic engine, reads far more and
-accepts some wrong pairs (1/2^99 = 1/2^98), so for tasks with numeric answers it is asked only where the
-strict engine cannot read the answer as a number although it looks like an expression of one (`2^3`,
-`\\sqrt{16}`, `12cm`).
+The strict engine (:mod:`cosample_jax.grading.answers` for numbers, :mod:`cosample_jax.grading.expressions` for all that
+mathematics writes) compares exact values and is the one to trust. What it can read it decides. math-verify, the
+symbolic engine, reads more and accepts some wrong pairs (1/2^99 = 1/2^98), so it is asked only where the strict one
+cannot tell.
 """
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cosample_jax.grading import answers, symbolic
+from cosample_jax.grading import answers, expressions, symbolic
 
 # An expression of numbers: digits, operators, brackets, LaTeX commands, and a unit glued to a number. Prose
 # is no answer: math-verify would read "10+John's age" as a product of ten variables.
@@ -61,26 +60,42 @@ def grade_many(task: Task, pairs: Pairs) -> dict[Hashable, Verdict]:
 
 
 def _numbers(markers: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
+    return _two_engines(markers, pairs, _compare_numbers, answers.normal_form)
+
+
+def _mathematics(markers: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
+    return _two_engines(markers, pairs, expressions.compare, expressions.normal_form)
+
+
+def _two_engines(
+    markers: Sequence[str],
+    pairs: Pairs,
+    compare: Callable[[str, str], bool | None],
+    normal_form: Callable[[str], str],
+) -> dict[Hashable, Verdict]:
+    """The strict engine first; the symbolic one, all at once, for what it cannot tell."""
     extracted = {key: answers.extract(text, markers) for key, (_, text) in pairs.items()}
     sides = {key: (gold, extracted[key][0]) for key, (gold, _) in pairs.items()}
-    strict = {key: answers.equal(*side) for key, side in sides.items()}
-    unsure = [side for key, side in sides.items() if not strict[key] and _needs_symbolic(*side)]
+    strict = {side: compare(*side) for side in dict.fromkeys(sides.values())}
+    unsure = [side for side, verdict in strict.items() if verdict is None]
     symbolic_verdicts = symbolic.shared_pool().verdicts(unsure) if unsure else {}
     verdicts = {}
     for key, (answer, marker) in extracted.items():
-        verdict = '' if strict[key] else symbolic_verdicts.get(sides[key], '')
-        correct = strict[key] or verdict == 'yes'
-        verdicts[key] = Verdict(correct, answers.normal_form(answer), marker, strict[key], verdict)
+        sure, verdict = strict[sides[key]] is True, symbolic_verdicts.get(sides[key], '')
+        verdicts[key] = Verdict(sure or verdict == 'yes', normal_form(answer), marker, sure, verdict)
     return verdicts
 
 
-def _needs_symbolic(gold: str, answer: str) -> bool:
+def _compare_numbers(gold: str, answer: str) -> bool | None:
+    """By value where both are numbers; an expression of one (2^3, \\sqrt{16}, 12cm) is read as mathematics."""
     read = [answers.number(side) is not None for side in (gold, answer)]
-    return not all(read) and all(
+    if all(read) or not all(
         is_number or (_EXPRESSION.fullmatch(side) and _OPERATION.search(side))
         for is_number, side in zip(read, (gold, answer), strict=True)
-    )
+    ):
+        return answers.equal(gold, answer)
+    return answers.equal(gold, answer) or expressions.compare(gold, answer)
 
 
-ENGINES = {'number': _numbers}
+ENGINES = {'number': _numbers, 'math': _mathematics}
 """How each kind of answer is graded, by the name that a task has for it in ``ANSWERS``."""
