@@ -23,7 +23,10 @@ _MARKERS = {
     'A:': (re.compile(r'^[ \t>*_]*(?:A|(?:Final )?Answer)[*_]*:[*_]*', re.MULTILINE), _SENTENCE),
     '"answer":': (re.compile(r'"answer"\s*:'), _JSON_VALUE),
 }
-_BOX_TOKEN = re.compile(r'\\boxed\s*\{|\\[\\{}]|[{}]')
+# Without braces TeX boxes one token, \\boxed 2; whatever stands at the end of the text may have been cut.
+_BOX_TOKEN = re.compile(
+    r'\\(?:boxed|fbox)(?:\s*\{|\s+(?P<bare>-?[\d.,/]*\d|[A-Za-z](?![A-Za-z]))(?=[^\w]))|\\[\\{}]|[{}]'
+)
 
 MARKERS = (*_MARKERS, '\\boxed')
 """Every marker's name. A task's own `MARKERS` lists the ones its solutions may use."""
@@ -64,7 +67,9 @@ def _last_box(text: str) -> tuple[int, str] | None:
     last = None
     open_braces: list[tuple[int, int] | None] = []  # (start of the command, start of the content) where it is a box
     for token in _BOX_TOKEN.finditer(text):
-        if token.group().startswith('\\boxed'):
+        if token['bare']:
+            last = token.start(), token['bare']
+        elif token.group().startswith(('\\boxed', '\\fbox')):
             open_braces.append(token.span())
         elif token.group() == '{':
             open_braces.append(None)

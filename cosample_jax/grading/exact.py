@@ -1,7 +1,7 @@
 """Whether two expressions have the same value: exact fractions where possible, 110 digits at chosen points elsewhere.
 
 Identities are tested as Schwartz and Zippel test polynomials: both sides at the same points. The points are fixed, of
-both signs and no simple numbers; two expressions that agree to 80 digits at all of them are the same one. Numbers whose
+both signs and no simple numbers; two expressions that agree to 60 digits at all of them are the same one. Numbers whose
 size or cost would be without bounds (9^9^9^9) are refused. Python integers and mpmath alone, on a parsed tree.
 """
 
@@ -25,7 +25,7 @@ _CONSTANTS = frozenset(('pi', 'e', 'i'))
 
 _mp = mpmath.MPContext()
 _mp.dps = _DIGITS
-_TOLERANCE = _mp.mpf(10) ** -80
+_TOLERANCE = _mp.mpf(10) ** -60
 _NOISE = _mp.mpf(10) ** -50  # smaller values may be a zero of which rounding has left something
 _CANNOT = (ArithmeticError, ValueError, TypeError)  # what mpmath raises where there is no value
 
@@ -108,9 +108,9 @@ def _points(names: Sequence[str]) -> list[dict[str, mpmath.mpf]]:
 
 @functools.lru_cache(maxsize=1024)
 def _coordinate(name: str, index: int) -> mpmath.mpf:
-    """Between -2 and 2, far from 0; the first point's are all positive, where roots and logarithms exist."""
+    """±3/4 to ±5/4, so that x^336 is no extreme number; the first point's are positive, where roots exist."""
     digest = int.from_bytes(hashlib.sha256(f'{index} {name}'.encode()).digest()[:8])
-    size = (1 + _mp.mpf(digest >> 1) / 2**63 * 7) / 4
+    size = (3 + _mp.mpf(digest >> 1) / 2**62) / 4
     return -size if index and digest & 1 else size
 
 

@@ -30,11 +30,11 @@ _SPELLED = {
     'infinity': '\\infty', 'infty': '\\infty', 'inf': '\\infty', 'pi': '\\pi',
     'theta': '\\theta', 'union': '\\cup',
 }  # fmt: skip
-# Plain letters that are a unit behind a number; in \text any words there are one.
+# Plain letters that are a unit behind a number; in \text any words there are.
 _UNITS = _words('mm cm km in ft yd mi mg kg lb lbs oz ml hr hrs min sec mph kph usd deg am pm sq cu rad')
 _SYMBOLS = _words(
-    'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon '
-    'phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar triangle angle'
+    'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau '
+    'upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar triangle angle'
 )
 _UNICODE = {
     '−': '-', '–': '-', '·': '\\cdot ', '×': '\\cdot ', '⋅': '\\cdot ', '∗': '\\cdot ', '÷': '/', '∕': '/',

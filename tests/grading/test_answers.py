@@ -26,6 +26,9 @@ ALL = answers.MARKERS
         ('The answer is 5, no, the answer is 6.', '6', 'The answer is'),
         ('The answer is \\boxed{7}.', '7', '\\boxed'),
         ('\\boxed{1} then \\boxed{2}', '2', '\\boxed'),
+        ('$\\boxed 2$.', '2', '\\boxed'),
+        ('so \\boxed 1,024 it is', '1,024', '\\boxed'),
+        ('\\fbox{(3,4)}', '(3,4)', '\\boxed'),
         ('A: 1\nA: 2', '2', 'A:'),
         # Nothing announced, or announced and not given: no answer, however many numbers there are.
         ('3 + 4 = 7, and 7', '', ''),
@@ -35,6 +38,8 @@ ALL = answers.MARKERS
         ('"answer": "42', '', ''),
         ('"answer": 4', '', ''),
         ('\\boxed{42', '', ''),
+        ('\\boxed 42', '', ''),
+        ('\\boxed{1} or \\boxed', '1', '\\boxed'),
         ('', '', ''),
     ],
 )

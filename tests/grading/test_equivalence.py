@@ -12,7 +12,10 @@ ALL = SimpleNamespace(MARKERS=answers.MARKERS, ANSWERS='number')
 def test_a_verdict_keeps_both_engines():
     assert equivalence.grade(ALL, '1,000', '... #### 1000.0') == equivalence.Verdict(True, '1000', '####', True, '')
     assert equivalence.grade(ALL, '8', 'The answer is 2^3.') == equivalence.Verdict(
-        True, '2^3', 'The answer is', False, 'yes'
+        True, '2^3', 'The answer is', True, ''
+    )
+    assert equivalence.grade(ALL, '8', 'The answer is \\max(2,8).') == equivalence.Verdict(
+        True, '\\max(2,8)', 'The answer is', False, 'yes'
     )
     assert equivalence.grade(ALL, '8', 'It is 8') == equivalence.Verdict(False, '', '', False, '')
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cosample_jax.grading import expressions, latex, tokens
+from cosample_jax.grading import expressions
 
 SAME = [
     (r'\frac{1}{2}',
@@ -126,7 +126,9 @@ DIFFERENT = [
 
 def cases(table):
     return [
-        pytest.param(gold, answer, id=f'{gold} | {answer}') for gold, answers in table for answer in answers.split(' || ')
+        pytest.param(gold, answer, id=f'{gold} | {answer}')
+        for gold, answers in table
+        for answer in answers.split(' || ')
     ]
 
 
@@ -206,7 +208,7 @@ HOSTILE = {
     'list': ','.join(map(str, range(300))),
     'absolute values': '|' * 900,
     'code': '__import__("os").system("touch pwned")',
-    'more code': 'exec("open(\'pwned\',\'w\')")',
+    'more code': "exec(\"open('pwned','w')\")",
     'null bytes': '5\x00',
     'lone surrogate': '5\ud800',
     'right to left': '\u202e5',

@@ -12,7 +12,7 @@ PROBLEMS = [Problem(f'train/{i}', f'What is {i} + 1?', str(i + 1), f'The answer 
 TEXTS = [
     'The answer is {}.',
     'It is {}',
-    'The answer is 1+{}-1.',
+    'The answer is \\gcd({0}, {0}).',
     'The answer is -{}.',
     'The answer is ' + '(' * 2_000,
 ]
