@@ -3,10 +3,12 @@
 The strict engine (:mod:`cosample_jax.grading.answers` for numbers, :mod:`cosample_jax.grading.expressions` for all that
 mathematics writes) compares exact values and is the one to trust. What it can read it decides. math-verify, the
 symbolic engine, reads more and accepts some wrong pairs (1/2^99 = 1/2^98), so it is asked only where the strict one
-cannot tell.
+cannot tell, and about one in twenty of the mathematical answers that the strict one refuses: `cosample grade` lists
+where the two disagree.
 """
 
 import re
+import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +22,10 @@ _EXPRESSION = re.compile(r'(?:\\[a-zA-Z]+|[0-9][a-z]{1,2}\b|[0-9.,+\-*/^×÷·!%
 _OPERATION = re.compile(r'[0-9]\s*[+\-*/^×÷·!a-z({\\]|[(\\{]')
 
 
+AUDITED = 20
+"""The symbolic engine is asked about one in so many of the answers that the strict one refuses."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The grading of one solution.
@@ -29,7 +35,8 @@ class Verdict:
         answer: the extracted answer in normal form, "" when there was none.
         marker: the name of the marker that announced it, "" when there was none (never correct then).
         strict: the strict engine's verdict.
-        symbolic: "yes" | "no" | "" (not asked) | "ungraded: reason".
+        symbolic: "yes" | "no" | "" (not asked) | "ungraded: reason". "yes" makes an answer correct only where the
+            strict engine could not tell.
     """
 
     correct: bool
@@ -64,7 +71,7 @@ def _numbers(markers: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
 
 
 def _mathematics(markers: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
-    return _two_engines(markers, pairs, expressions.compare, expressions.normal_form)
+    return _two_engines(markers, pairs, expressions.compare, expressions.normal_form, _is_audited)
 
 
 def _two_engines(
@@ -72,18 +79,27 @@ def _two_engines(
     pairs: Pairs,
     compare: Callable[[str, str], bool | None],
     normal_form: Callable[[str], str],
+    is_audited: Callable[[tuple[str, str]], bool] = lambda side: False,
 ) -> dict[Hashable, Verdict]:
     """The strict engine first; the symbolic one, all at once, for what it cannot tell."""
     extracted = {key: answers.extract(text, markers) for key, (_, text) in pairs.items()}
     sides = {key: (gold, extracted[key][0]) for key, (gold, _) in pairs.items()}
     strict = {side: compare(*side) for side in dict.fromkeys(sides.values())}
-    unsure = [side for side, verdict in strict.items() if verdict is None]
-    symbolic_verdicts = symbolic.shared_pool().verdicts(unsure) if unsure else {}
+    asked = [side for side, verdict in strict.items() if verdict is None or (verdict is False and is_audited(side))]
+    symbolic_verdicts = symbolic.shared_pool().verdicts(asked) if asked else {}
     verdicts = {}
     for key, (answer, marker) in extracted.items():
-        sure, verdict = strict[sides[key]] is True, symbolic_verdicts.get(sides[key], '')
-        verdicts[key] = Verdict(sure or verdict == 'yes', normal_form(answer), marker, sure, verdict)
+        sure, verdict = strict[sides[key]], symbolic_verdicts.get(sides[key], '')
+        correct = sure or (sure is None and verdict == 'yes')
+        verdicts[key] = Verdict(correct, normal_form(answer), marker, sure is True, verdict)
     return verdicts
+
+
+def _is_audited(side: tuple[str, str]) -> bool:
+    """Whether the symbolic engine is heard on a pair that was refused as mathematics: it changes no verdict."""
+    if all(answers.number(text) is not None for text in side) or None in map(expressions.read, side):
+        return False
+    return zlib.crc32('\0'.join(side).encode(errors='replace')) % AUDITED == 0
 
 
 def _compare_numbers(gold: str, answer: str) -> bool | None:

@@ -43,6 +43,13 @@ def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], t
     }
 
 
+def disagreements(grades: Iterable[Grade]) -> list[Grade]:
+    """The answers that math-verify accepts and the strict engine does not: correct where that one could not tell, not
+    correct where it refused them.
+    """
+    return [grade for grade in grades if grade.symbolic == 'yes' and not grade.strict]
+
+
 def pools(workdir) -> list[tuple[str, str]]:
     """(purpose, model) of every pool in the workdir, in order."""
     return [

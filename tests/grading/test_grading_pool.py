@@ -117,10 +117,19 @@ def test_stages_take_every_pool(workdir, monkeypatch, capsys):
     workdir.pool('test', 'other').append([
         Sample('train/3', 'other', 0, 'The answer is 4.', [], 'stop', 0.0, 0.0, 0, 0)
     ])  # fmt: skip
-    assert grade_stage.run(_Config, workdir) == {'graded': 21, 'correct': 9, 'no_marker': 4, 'ungraded': 4}
-    assert 'train/weak: 20 graded, 8 correct, 4 without an answer, 4 ungraded; markers: The answer is 16' in (
-        capsys.readouterr().out
-    )
+    assert grade_stage.run(_Config, workdir) == {
+        'graded': 21,
+        'correct': 9,
+        'no_marker': 4,
+        'ungraded': 4,
+        'disagreements': 4,
+    }
+    printed = capsys.readouterr().out
+    assert 'train/weak: 20 graded, 8 correct, 4 without an answer, 4 ungraded; markers: The answer is 16' in printed
+    # \\gcd(n, n) is read by math-verify alone.
+    assert 'disagree on 4 answers' in printed and "gold '3', answer '\\\\gcd(3, 3)': accepted" in printed
+    listed = workdir.path('grades', 'disagreements.csv').read_text().splitlines()
+    assert len(listed) == 5 and listed[1] == 'train,weak,train/0,2,1,"\\gcd(1, 1)",True'
     from cosample_jax.tasks import arithmetic
 
     monkeypatch.setattr(arithmetic, 'check_steps', lambda problem, text: (True, ''))
