@@ -36,8 +36,10 @@ def extract(text: str, markers: Sequence[str]) -> tuple[str, str]:
     """The final answer in `text` and the name of the marker that announced it; `("", "")` without a marker.
 
     The marker that stands last in the text wins, whatever its kind: a model that corrects itself means its
-    last word, and `The answer is \\boxed{5}` is read from the box. There is no fallback to "the last
-    number", which would take an answer out of the middle of a truncated solution.
+    last word, and `The answer is \\boxed{5}` is read from the box. Only a task that names the box first wants a
+    box, wherever it stands, and the others where there is none: solutions to MATH go on behind it ("The answer
+    is in simplest form."). There is no fallback to "the last number", which would take an answer out of the
+    middle of a truncated solution.
 
     Raises:
         KeyError: a name that is not in `MARKERS`.
@@ -47,6 +49,8 @@ def extract(text: str, markers: Sequence[str]) -> tuple[str, str]:
         found = _last_box(text) if marker == '\\boxed' else _last_marked(text, *_MARKERS[marker])
         if found and found[0] > position:
             (position, answer), name = found, marker
+        if name == markers[0] == '\\boxed':
+            break
     return answer, name
 
 

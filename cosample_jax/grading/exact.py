@@ -67,8 +67,8 @@ def same(a: Node, b: Node) -> bool | None:
     two expressions with one differ proves nothing.
     """
     values = list(_values(a, b))
-    if not values:
-        return None
+    if not values:  # what is a number is not what has no value, or one without bounds
+        return False if _exists(a) != _exists(b) else None
     if all(_equal(left, right) for left, right in values):
         return True if len(values) > 1 or not symbols(a) | symbols(b) else None
     return None if has_unknown_function(a) or has_unknown_function(b) else False
@@ -91,6 +91,10 @@ def ratio(a: Node, b: Node) -> Fraction | mpmath.mpc | None:
 
 def is_positive(value) -> bool:
     return value.real > 0
+
+
+def _exists(node: Node) -> bool:
+    return next(_values(node, node), None) is not None
 
 
 def _values(a: Node, b: Node) -> Iterator[tuple]:

@@ -14,6 +14,7 @@ from cosample_jax.grading import answers, exact, latex, tokens
 from cosample_jax.grading.latex import Node
 
 _FLIPPED = {'<': '>', '≤': '≥', '>': '<', '≥': '≤'}
+_MOST_DIGITS = 100  # of a number that is spelled out
 _MOST_ITEMS = 64  # of a list that is compared in any order
 # Units that are told apart; any other words behind a number are taken for a description of what is counted.
 _SAME_UNIT = {
@@ -70,10 +71,12 @@ def _form(node: Node, text: str) -> str:
         return node.value or 'inf'
     value = exact.rational(node)
     if value is not None:
-        return answers.spelled(value)
-    digits = exact.approximate(node)
-    if digits is not None:
-        return f'≈{digits}'
+        spelled = answers.spelled(value) if max(map(abs, value.as_integer_ratio())) < 10**_MOST_DIGITS else ''
+    else:
+        digits = exact.approximate(node)
+        spelled = f'≈{digits}' if digits else ''
+    if spelled:
+        return spelled
     return re.sub(r'\s+', '', tokens.clean(text))[:200] if text else repr(node)[:200]
 
 

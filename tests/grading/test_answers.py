@@ -47,6 +47,15 @@ def test_extract(text, answer, marker):
     assert answers.extract(text, ALL) == (answer, marker)
 
 
+def test_a_box_that_is_named_first_wins_wherever_it_stands():
+    markers = ('\\boxed', 'The answer is', '####')
+    text = 'It is \\boxed{5}. The answer is in simplest form.'
+    assert answers.extract(text, markers) == ('5', '\\boxed')
+    assert answers.extract(text, markers[::-1]) == ('in simplest form', 'The answer is')
+    assert answers.extract('#### 5\nThe answer is 6.', markers) == ('6', 'The answer is')
+    assert answers.extract('\\boxed{5', markers) == ('', '')
+
+
 def test_only_the_tasks_markers_count():
     text = 'The answer is 5.\n#### 6'
     assert answers.extract(text, ('The answer is',)) == ('5', 'The answer is')

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from benchmarks.answers import HOSTILE
 from cosample_jax.grading import expressions
 
 SAME = [
@@ -170,60 +171,14 @@ def test_an_empty_gold_answer_equals_nothing():
         (r'\left[0, \frac12\right)', '[0,0.5)'),
         (r'\text{(B)}', 'b'),
         ('x + 1', 'x+1'),
+        ('1/2004!', '1/2004!'),
+        ('2^{4950} ', '2^{4950}'),
         ('no such thing \\oops{', 'no such thing oops{'),
         ('', ''),
     ],
 )
 def test_normal_form(text, normal):
     assert expressions.normal_form(text) == normal
-
-
-HOSTILE = {
-    'power tower': '9^9^9^9',
-    'python power tower': '9**9**9**9',
-    'braced tower': '9^{9^{9^{9^{9}}}}',
-    'shift': '1<<9999999999',
-    'factorials': '9!!!!!!',
-    'large factorial': '99999999!',
-    'negative power': '2^{-99999999999}',
-    'e tower': 'e^{e^{e^{e^{e}}}}',
-    'tangent of a tower': '\\tan(9^{9^9})',
-    'binomial': '\\binom{999999999}{499999999}',
-    'root': '\\sqrt[999999999]{2}',
-    'huge degree': '(1+x)^{999999999}',
-    'logarithm of nothing': '\\log 0',
-    'division by zero': '\\frac{1}{0}',
-    'zero to zero': '0^{-1}',
-    'nines': '9' * 900,
-    'many terms': '+'.join(['x^{999}'] * 120),
-    'products of long numbers': '*'.join(['9' * 90] * 10),
-    'brackets': '(' * 20_000 + '5' + ')' * 20_000,
-    'few brackets': '(' * 400 + '5' + ')' * 400,
-    'braces': '{' * 900,
-    'minus signs': '-' * 901 + '5',
-    'radicals': '\\sqrt{' * 140 + '5' + '}' * 140,
-    'fractions': '\\frac{1}{' * 100 + '2' + '}' * 100,
-    'exclamation marks': '5' + '!' * 900,
-    'a megabyte': '5 + ' * 250_000,
-    'list': ','.join(map(str, range(300))),
-    'absolute values': '|' * 900,
-    'code': '__import__("os").system("touch pwned")',
-    'more code': "exec(\"open('pwned','w')\")",
-    'null bytes': '5\x00',
-    'lone surrogate': '5\ud800',
-    'right to left': '\u202e5',
-    'sum': '1+' * 499 + '1',
-    'product': 'a' * 999,
-    'quotients': '1/' * 499 + '1',
-    'signs': '-+' * 450,
-    'functions': '\\sin' * 240 + ' 1',
-    'plus-minuses': '\\pm 1' * 100,
-    'sums of plus-minuses': '1' + '\\pm 1' * 30,
-    'sets of plus-minuses': '\\{' + ','.join(['1\\pm2\\pm3'] * 40) + '\\}',
-    'degrees': '5' + '^\\circ' * 150,
-    'bases': '9' * 900 + '_{36}',
-    'matrix': '\\begin{pmatrix}' + ' & '.join(['1'] * 200) + '\\end{pmatrix}',
-}
 
 
 @pytest.mark.parametrize('text', HOSTILE.values(), ids=HOSTILE)

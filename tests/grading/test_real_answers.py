@@ -28,6 +28,7 @@ def test_every_math_solution_is_extracted_and_accepted(shared_data, golds):
         pairs = {row['id']: (gold, row['solution']) for row, gold in zip(measured.rows(name), golds[name], strict=True)}
         verdicts = expressions_only(pairs)
         assert [key for key, verdict in verdicts.items() if not verdict] == empty
+        assert all(len(expressions.normal_form(gold)) <= 250 for gold in golds[name])
 
 
 def expressions_only(pairs):
