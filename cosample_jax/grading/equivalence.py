@@ -84,20 +84,31 @@ def _two_engines(
     """The strict engine first; the symbolic one, all at once, for what it cannot tell."""
     extracted = {key: answers.extract(text, markers) for key, (_, text) in pairs.items()}
     sides = {key: (gold, extracted[key][0]) for key, (gold, _) in pairs.items()}
-    strict = {side: compare(*side) for side in dict.fromkeys(sides.values())}
+    strict = {side: _guarded(compare, side) for side in dict.fromkeys(sides.values())}
     asked = [side for side, verdict in strict.items() if verdict is None or (verdict is False and is_audited(side))]
-    symbolic_verdicts = symbolic.shared_pool().verdicts(asked) if asked else {}
+    told = symbolic.shared_pool().verdicts(asked) if asked else {}
     verdicts = {}
     for key, (answer, marker) in extracted.items():
-        sure, verdict = strict[sides[key]], symbolic_verdicts.get(sides[key], '')
-        correct = sure or (sure is None and verdict == 'yes')
-        verdicts[key] = Verdict(correct, normal_form(answer), marker, sure is True, verdict)
+        side = sides[key]
+        if isinstance(strict[side], str):
+            verdicts[key] = Verdict(False, answer, marker, False, strict[side])
+            continue
+        correct = strict[side] or (strict[side] is None and told[side] == 'yes')
+        verdicts[key] = Verdict(correct, normal_form(answer), marker, strict[side] is True, told.get(side, ''))
     return verdicts
+
+
+def _guarded(compare: Callable[[str, str], bool | None], side: tuple[str, str]) -> bool | None | str:
+    """As `compare` says; a fault of its own is a recorded reason, and stops no run over a million rows."""
+    try:
+        return compare(*side)
+    except Exception as error:
+        return f'ungraded: {type(error).__name__}'
 
 
 def _is_audited(side: tuple[str, str]) -> bool:
     """Whether the symbolic engine is heard on a pair that was refused as mathematics: it changes no verdict."""
-    if all(answers.number(text) is not None for text in side) or None in map(expressions.read, side):
+    if all(answers.number(text) is not None for text in side) or not all(map(expressions.has_value, side)):
         return False
     return zlib.crc32('\0'.join(side).encode(errors='replace')) % AUDITED == 0
 

@@ -68,7 +68,7 @@ def same(a: Node, b: Node) -> bool | None:
     """
     values = list(_values(a, b))
     if not values:  # what is a number is not what has no value, or one without bounds
-        return False if _exists(a) != _exists(b) else None
+        return False if exists(a) != exists(b) else None
     if all(_equal(left, right) for left, right in values):
         return True if len(values) > 1 or not symbols(a) | symbols(b) else None
     return None if has_unknown_function(a) or has_unknown_function(b) else False
@@ -93,7 +93,8 @@ def is_positive(value) -> bool:
     return value.real > 0
 
 
-def _exists(node: Node) -> bool:
+def exists(node: Node) -> bool:
+    """Whether it has a value, and one that is not too large to be computed."""
     return next(_values(node, node), None) is not None
 
 

@@ -51,6 +51,12 @@ def read(text: str) -> Node | None:
         return None
 
 
+def has_value(text: str) -> bool:
+    """Whether an answer can be read, and is a collection of things or one whose value can be computed."""
+    node = read(text)
+    return node is not None and (node.kind in (*_UNORDERED, 'tuple', 'matrix', 'relation') or exact.exists(node))
+
+
 def normal_form(text: str) -> str:
     """One spelling of an answer for votes: exact fractions, 12 digits of irrational numbers, sorted sets, cleaned text.
 

@@ -34,6 +34,23 @@ def test_results_are_keyed_in_the_order_given():
     assert equivalence.grade_many(ALL, {}) == {}
 
 
+def test_a_fault_of_the_strict_engine_is_a_recorded_reason(monkeypatch):
+    monkeypatch.setattr(equivalence.expressions, 'compare', lambda gold, answer: 1 // 0)
+    math = SimpleNamespace(MARKERS=('\\boxed',), ANSWERS='math')
+    verdicts = equivalence.grade_many(math, {'a': ('5', '\\boxed{5}'), 'b': ('5', '')})
+    assert verdicts['a'] == equivalence.Verdict(False, '5', '\\boxed', False, 'ungraded: ZeroDivisionError')
+    assert list(verdicts) == ['a', 'b']
+
+
+def test_refused_mathematics_is_audited_and_stays_refused(monkeypatch):
+    monkeypatch.setattr(equivalence, 'AUDITED', 1)
+    math = SimpleNamespace(MARKERS=('\\boxed',), ANSWERS='math')
+    # math-verify takes these two numbers for one.
+    verdict = equivalence.grade(math, '1/2^{99}', '\\boxed{1/2^{98}}')
+    assert verdict == equivalence.Verdict(False, f'1/{2**98}', '\\boxed', False, 'yes')
+    assert equivalence.grade(math, '5', '\\boxed{6}').symbolic == ''  # two plain numbers need no second opinion
+
+
 def test_an_oversized_expression_is_ungraded_with_its_reason():
     verdict = equivalence.grade(ALL, '5', '#### ' + '(' * 20_000 + '5' + ')' * 20_000)
     assert not verdict.correct
