@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cosample_jax.grading import answers, symbolic
+from cosample_jax.grading import answers, programs, symbolic
 
 # An expression of numbers: digits, operators, brackets, LaTeX commands, and a unit glued to a number. Prose
 # is no answer: math-verify would read "10+John's age" as a product of ten variables.
@@ -82,5 +82,19 @@ def _needs_symbolic(gold: str, answer: str) -> bool:
     )
 
 
-ENGINES = {'number': _numbers}
+def _programs(_: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
+    """The gold answer is a program of tests; right is what passes them in a sandbox. A failure is no `ungraded`."""
+    found = {key: programs.extract(text) for key, (_, text) in pairs.items()}
+    jobs = {key: (found[key][0], tests) for key, (tests, _) in pairs.items() if found[key][1]}
+    outcomes = programs.shared_pool().outcomes(jobs.values()) if jobs else {}
+    verdicts = {}
+    for key, (program, marker) in found.items():
+        outcome = outcomes[jobs[key]] if marker else ''
+        passed = outcome == 'passed'
+        ungraded = outcome if outcome.startswith('ungraded') else ''
+        verdicts[key] = Verdict(passed, programs.normal_form(program), marker, passed, ungraded)
+    return verdicts
+
+
+ENGINES = {'number': _numbers, 'program': _programs}
 """How each kind of answer is graded, by the name that a task has for it in ``ANSWERS``."""
