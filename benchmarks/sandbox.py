@@ -147,7 +147,7 @@ def rate(pool: programs.Pool, count: int) -> float:
 
 def main() -> None:
     pool = programs.Pool()
-    print(f'walls here: {pool.walls}\n\n| attack | what happened | seconds |\n|---|---|---|')
+    print(f'walls here: {pool.walls()}\n\n| attack | what happened | seconds |\n|---|---|---|')
     with tempfile.TemporaryDirectory() as directory, socket.create_server(('127.0.0.1', 0)) as listener:
         Path(directory, 'kept').write_text('kept')
         for attack, (_, expected) in ATTACKS.items():

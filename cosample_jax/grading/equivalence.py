@@ -1,4 +1,5 @@
-"""Whether a solution's final answer is the gold answer: two engines, both verdicts kept.
+"""Whether a solution's final answer is the gold answer: two engines, both verdicts kept. Programs are run instead
+(:mod:`cosample_jax.grading.programs`).
 
 The strict engine (:func:`cosample_jax.grading.answers.equal`) compares exact values and is the one to
 trust: it never accepts a wrong pair of numbers. math-verify, the symbolic engine, reads far more and
@@ -58,6 +59,17 @@ def grade(task: Task, gold: str, text: str) -> Verdict:
 def grade_many(task: Task, pairs: Pairs) -> dict[Hashable, Verdict]:
     """Grades `{key: (gold, text)}`; the result has exactly the keys of `pairs`, in their order."""
     return ENGINES[task.ANSWERS](task.MARKERS, pairs)
+
+
+def readiness(task: Task) -> str:
+    """What grades the answers of `task` on this machine, in words.
+
+    Raises:
+        UserError: nothing can; better known before anything is sampled.
+    """
+    if task.ANSWERS == 'program':
+        return f'programs run behind {programs.shared_pool().walls()}'
+    return f'{task.ANSWERS}s are compared'
 
 
 def _numbers(markers: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:

@@ -156,7 +156,6 @@ class Pool:
                 sandbox.kill()
         return results
 
-    @property
     def walls(self) -> str:
         """What holds a program on this machine, by name. Raises UserError when nothing does."""
         if not self._idle:

@@ -150,7 +150,7 @@ def test_a_refusal_is_one_line_for_the_user(monkeypatch, tmp_path):
     assert '\n' not in str(error.value)
     refusing.write_text('raise SystemExit(1)')
     with pytest.raises(UserError, match='the sandbox does not start'):
-        programs.Pool().walls  # noqa: B018
+        programs.Pool().walls()
 
 
 def test_a_program_dies_with_its_sandbox_and_a_sandbox_with_its_owner():
