@@ -2,11 +2,12 @@
 
     python -m benchmarks.sandbox
 
-Prints a table (attack, what happened, seconds), then programs a second. `tests/grading/test_sandbox.py` asserts the
+Prints a table (attack, verdict and why, seconds), then programs a second. `tests/grading/test_sandbox.py` asserts the
 outcomes, and that files, processes and the network outside are as they were.
 """
 
 import os
+import re
 import socket
 import tempfile
 import time
@@ -147,7 +148,7 @@ def rate(pool: programs.Pool, count: int) -> float:
 
 def main() -> None:
     pool = programs.Pool()
-    print(f'walls here: {pool.walls()}\n\n| attack | what happened | seconds |\n|---|---|---|')
+    print(f'walls here: {pool.walls()}\n\n| attack | graded | why | seconds |\n|---|---|---|---|')
     with tempfile.TemporaryDirectory() as directory, socket.create_server(('127.0.0.1', 0)) as listener:
         Path(directory, 'kept').write_text('kept')
         for attack, (_, expected) in ATTACKS.items():
@@ -155,8 +156,9 @@ def main() -> None:
             start = time.perf_counter()
             (outcome,) = pool.outcomes([(source, TESTS)]).values()
             seconds = time.perf_counter() - start
-            unexpected = '' if outcome.startswith(expected) else ' (UNEXPECTED)'
-            print(f'| {attack} | {outcome.partition(chr(10))[0][:60]}{unexpected} | {seconds:.2f} |')
+            graded, _, why = outcome.splitlines()[0].partition(': ')
+            why = re.split(r": '/| found in ", why)[0] + ('' if outcome.startswith(expected) else ' UNEXPECTED')
+            print(f'| {attack} | {graded} | {why} | {seconds:.2f} |')
     pool.close()
     print()
     for workers in (1, os.cpu_count() or 1):
