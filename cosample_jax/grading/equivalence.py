@@ -95,7 +95,11 @@ def _needs_symbolic(gold: str, answer: str) -> bool:
 
 
 def _programs(_: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
-    """The gold answer is a program of tests; right is what passes them in a sandbox. A failure is no `ungraded`."""
+    """The gold answer is a program of tests; right is what passes them in a sandbox.
+
+    There is one engine, so `strict` is `correct`. A program that hangs or crashes is wrong; `ungraded` is one that the
+    sandbox could not run.
+    """
     found = {key: programs.extract(text) for key, (_, text) in pairs.items()}
     jobs = {key: (found[key][0], tests) for key, (tests, _) in pairs.items() if found[key][1]}
     outcomes = programs.shared_pool().outcomes(jobs.values()) if jobs else {}

@@ -4,7 +4,7 @@ Run as `python sandbox.py CPU_SECONDS SECONDS MEGABYTES`; :mod:`cosample_jax.gra
 [program, tests], both Python source; a line out: "passed", "failed: reason" or "ungraded: reason", the last when the
 program was not, or could not be, run. The first line out is "ready: the walls there are" or "refused: reason".
 
-A program runs in a process forked for it, which holds, before it reads the first line of the program:
+A program runs in a process forked for it, confined before the first line of the program is read by
 
 * a seccomp filter that lets through the few system calls that computing takes, by number, and refuses all others: to
   open, make, change or delete any file, to have a socket, to start a process or a thread, to run another program, to
@@ -307,11 +307,7 @@ def main(cpu_seconds: int, seconds: float, megabytes: int) -> None:
         return say(f'refused: {error}')
     say(f'ready: {", ".join(walls)}')
     for line in jobs:
-        try:
-            reply = sandbox.run(*json.loads(line))
-        except OSError as error:  # no process or no pipe to be had
-            reply = f'ungraded: {error}'
-        say(reply)
+        say(sandbox.run(*json.loads(line)))
 
 
 if __name__ == '__main__':

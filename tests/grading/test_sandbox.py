@@ -17,6 +17,8 @@ import pytest
 from cosample_jax.errors import UserError
 from cosample_jax.grading import programs, sandbox
 
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='programs are run on Linux alone')
+
 ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location('sandbox_benchmark', ROOT / 'benchmarks' / 'sandbox.py')
 benchmark = importlib.util.module_from_spec(_spec)
