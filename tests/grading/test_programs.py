@@ -111,8 +111,8 @@ def test_verdicts_repeat():
 
 
 def test_a_sandbox_that_dies_or_hangs_is_replaced(monkeypatch):
-    monkeypatch.setattr(programs, '_PATIENCE', 0.5)
-    pool = programs.Pool(workers=1, seconds=0.5)
+    monkeypatch.setattr(programs, '_PATIENCE', 1.0)
+    pool = programs.Pool(workers=1, seconds=3.0)
     assert pool.outcomes([(RIGHT, TESTS)]) == {(RIGHT, TESTS): 'passed'}
     for number in (signal.SIGKILL, signal.SIGSTOP):
         (sandbox,) = pool._idle

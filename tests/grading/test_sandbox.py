@@ -65,7 +65,7 @@ def outside(tmp_path_factory):
 @pytest.fixture(scope='module')
 def alone():
     """A sandbox with the filter alone."""
-    process = launch(1, 2, 256, change=ALONE)
+    process = launch(1, 4, 256, change=ALONE)
     assert json.loads(process.stdout.readline()) == 'ready: seccomp'
     yield process
     process.stdin.close()
@@ -113,7 +113,7 @@ def test_all_walls_and_other_pythons(python, outside):
     directory, port, _ = outside
     quick = [name for name, (_, expected) in benchmark.ATTACKS.items() if not re.search('used|stopped', str(expected))]
     jobs = [(benchmark.program(attack, directory, port), benchmark.TESTS) for attack in quick]
-    ready, honest, *outcomes = replies(launch(1, 2, 256, python=python), [(HONEST, benchmark.TESTS), *jobs])
+    ready, honest, *outcomes = replies(launch(1, 8, 256, python=python), [(HONEST, benchmark.TESTS), *jobs])
     assert ready.startswith('ready: seccomp') and honest == 'passed'
     for attack, outcome in zip(quick, outcomes, strict=True):
         assert outcome.startswith(benchmark.ATTACKS[attack][1]), (attack, outcome)
@@ -136,7 +136,7 @@ def test_all_walls_and_other_pythons(python, outside):
 )
 def test_where_a_wall_has_a_hole_nothing_is_run(change, why, tmp_path):
     program = f'open({str(tmp_path / "ran")!r}, "w")'
-    said = replies(launch(1, 2, 256, change=change), [(program, '')])
+    said = replies(launch(1, 8, 256, change=change), [(program, '')])
     assert len(said) == 1 and said[0].startswith('refused: ') and why in said[0]
     assert not list(tmp_path.iterdir())
 
