@@ -17,7 +17,7 @@ from cosample_jax import budget as budget_lib
 from cosample_jax.errors import UserError, did_you_mean
 
 MODELS = ('weak', 'strong', 'student')
-TASKS = ('arithmetic', 'gsm8k')
+TASKS = ('arithmetic', 'gsm8k', 'code')
 LEVELS = ('low', 'high')
 
 # Derived by `finalize` from the models' sizes, budget.params and budget.strong; never set by hand.

@@ -1,26 +1,31 @@
 """Reading JSON lines that somebody else wrote: every mistake is named with its line."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cosample_jax.errors import UserError
 
-_NAMES = {str: 'text', int: 'a whole number', float: 'a number'}
+_NAMES = {str: 'text', int: 'a whole number', float: 'a number', list: 'a list'}
 
 
 def read(path: str | Path, fields: Mapping[str, tuple[type, ...]]) -> Iterator[tuple[int, dict]]:
     """`(line number from 1, row)` of each line that is not blank; every row has `fields`, of one of their
-    types.
+    types. A name that ends in .gz is that of a compressed file.
 
     Raises:
         UserError: no such file, not UTF-8, or a line that is no JSON object with these fields.
     """
     try:
         # Not splitlines(): texts may hold U+2028, which ends a line there but not in JSON lines.
-        lines = Path(path).read_bytes().decode('utf-8-sig').split('\n')
-    except OSError as error:
-        raise UserError(f'{path} cannot be read: {error.strerror}') from None
+        content = Path(path).read_bytes()
+        if str(path).endswith('.gz'):
+            content = gzip.decompress(content)
+        lines = content.decode('utf-8-sig').split('\n')
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}') from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b'\n') + 1
         raise UserError(f'{path} line {line} is not UTF-8 text: save the file as UTF-8') from None

@@ -83,7 +83,7 @@ def predict(config, slice_: devices.Slice | None = None) -> dict:
     stages['finetune'] = _total(learned, speed)
     stages['evaluate'] = _total(answered, speed)
     chats = {entry.chat for entry in config.models.values()}
-    told = {chat: lengths(splits, prompts.template(tokenizer, chat)) for chat in chats}
+    told = {chat: lengths(splits, tasks.template(config, tokenizer, chat)) for chat in chats}
     section = memory_section(config, {name: told[entry.chat] for name, entry in config.models.items()}, slice_)
     prediction = {
         'stages': stages,

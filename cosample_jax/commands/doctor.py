@@ -28,6 +28,7 @@ from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import sources
 from cosample_jax.gemma import tokenizer as tokenizer_lib
+from cosample_jax.grading import equivalence
 from cosample_jax.records import is_remote
 from cosample_jax.workdir import Workdir
 
@@ -70,6 +71,7 @@ def main(args) -> None:
     checks = [*_software(), *_extras(), *_devices(args.config), _disk(args.config, args.workdir), _compile_cache()]
     if args.config is not None:
         checks += [_tokenizer(args.config, args.workdir), *_models(args.config, args.workdir), _data(args.config)]
+        checks.append(_grading(args.config))
     _print(checks)
     failed = [check.name for check in checks if check.state == FAIL]
     if failed:
@@ -324,3 +326,12 @@ def _data(config) -> Check:
     if kept.is_dir():
         return Check('task data', OK, f'{kept}')
     return Check('task data', WARN, f'{config.task.name} will be downloaded; or set config.task.manual_dir')
+
+
+def _grading(config) -> Check:
+    """Whether answers can be graded here: programs are run, and only where they can be held."""
+    try:
+        return Check('grading', OK, equivalence.readiness(tasks.get(config.task.name)))
+    except UserError as error:
+        found, _, fix = str(error).rpartition(': ')
+        return Check('grading', FAIL, found, (fix,))

@@ -15,7 +15,6 @@ from cosample_jax.grading import equivalence
 from cosample_jax.records import Problem, read_json
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
-from cosample_jax.tasks import prompts
 
 
 def main(args) -> None:
@@ -28,7 +27,7 @@ def main(args) -> None:
     problem = _problem(workdir, args.problem) if args.problem else Problem('prompt', args.prompt, '', '')
     variant, chat, params, shots = _model(args.model, config, workdir)
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    template = prompts.template(tokenizer, chat)
+    template = tasks.template(config, tokenizer, chat)
     requests = asking.requests(template, [problem], shots, lambda _: count)
     settings = asking.settings(config, template, 'generate', greedy=count == 1)
     settings = memory.with_slots(settings, variant, memory.Sizes(), requests)

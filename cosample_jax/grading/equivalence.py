@@ -1,4 +1,5 @@
-"""Whether a solution's final answer is the gold answer: two engines, both verdicts kept.
+"""Whether a solution's final answer is the gold answer: two engines, both verdicts kept. Programs are run instead
+(:mod:`cosample_jax.grading.programs`).
 
 The strict engine (:mod:`cosample_jax.grading.answers` for numbers, :mod:`cosample_jax.grading.expressions` for all that
 mathematics writes) compares exact values and is the one to trust. What it can read it decides. math-verify, the
@@ -13,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cosample_jax.grading import answers, expressions, symbolic
+from cosample_jax.grading import answers, expressions, programs, symbolic
 
 # An expression of numbers: digits, operators, brackets, LaTeX commands, and a unit glued to a number. Prose
 # is no answer: math-verify would read "10+John's age" as a product of ten variables.
@@ -64,6 +65,17 @@ def grade(task: Task, gold: str, text: str) -> Verdict:
 def grade_many(task: Task, pairs: Pairs) -> dict[Hashable, Verdict]:
     """Grades `{key: (gold, text)}`; the result has exactly the keys of `pairs`, in their order."""
     return ENGINES[task.ANSWERS](task.MARKERS, pairs)
+
+
+def readiness(task: Task) -> str:
+    """What grades the answers of `task` on this machine, in words.
+
+    Raises:
+        UserError: nothing can; better known before anything is sampled.
+    """
+    if task.ANSWERS == 'program':
+        return f'programs run behind {programs.shared_pool().walls()}'
+    return 'answers are compared'
 
 
 def _numbers(markers: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
@@ -124,5 +136,23 @@ def _compare_numbers(gold: str, answer: str) -> bool | None:
     return answers.equal(gold, answer) or expressions.compare(gold, answer)
 
 
-ENGINES = {'number': _numbers, 'math': _mathematics}
+def _programs(_: Sequence[str], pairs: Pairs) -> dict[Hashable, Verdict]:
+    """The gold answer is a program of tests; right is what passes them in a sandbox.
+
+    There is one engine, so `strict` is `correct`. A program that hangs or crashes is wrong; `ungraded` is one that the
+    sandbox could not run.
+    """
+    found = {key: programs.extract(text) for key, (_, text) in pairs.items()}
+    jobs = {key: (found[key][0], tests) for key, (tests, _) in pairs.items() if found[key][1]}
+    outcomes = programs.shared_pool().outcomes(jobs.values()) if jobs else {}
+    verdicts = {}
+    for key, (program, marker) in found.items():
+        outcome = outcomes[jobs[key]] if marker else ''
+        passed = outcome == 'passed'
+        ungraded = outcome if outcome.startswith('ungraded') else ''
+        verdicts[key] = Verdict(passed, programs.normal_form(program), marker, passed, ungraded)
+    return verdicts
+
+
+ENGINES = {'number': _numbers, 'math': _mathematics, 'program': _programs}
 """How each kind of answer is graded, by the name that a task has for it in ``ANSWERS``."""

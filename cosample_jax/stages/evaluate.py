@@ -17,7 +17,6 @@ from cosample_jax.records import Grade, Problem, read_json, write_json
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.pool import fill_pool
-from cosample_jax.tasks import prompts
 
 
 class Subject(NamedTuple):
@@ -77,7 +76,7 @@ class _Evaluation:
     def __init__(self, subject: Subject, config, workdir, tokenizer: Tokenizer, task):
         self.cell = subject.record['cell']
         self.config, self.workdir, self.task = config, workdir, task
-        self.template = prompts.template(tokenizer, config.models[subject.record['model']].chat)
+        self.template = tasks.template(config, tokenizer, config.models[subject.record['model']].chat)
         self.variant = gemma_config.variant(subject.variant)
         self.shots = workdir.problems('shots') if subject.base else []
         if subject.base:

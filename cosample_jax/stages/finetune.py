@@ -14,13 +14,12 @@ import grain
 import jax
 import jax.numpy as jnp
 
-from cosample_jax import cells, checkpoint, devices, progress, sharding
+from cosample_jax import cells, checkpoint, devices, progress, sharding, tasks
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import read_json, write_json
-from cosample_jax.tasks import prompts
 from cosample_jax.training import loop, lora, packing
 from cosample_jax.validation import Validation
 
@@ -30,7 +29,7 @@ NOT_TRAINED = '0 survivors, not trained'
 def run(config, workdir) -> dict:
     tokenizer = Tokenizer(workdir.tokenizer_path)
     validations = {
-        chat: Validation(config, workdir.problems('validation'), prompts.template(tokenizer, chat))
+        chat: Validation(config, workdir.problems('validation'), tasks.template(config, tokenizer, chat))
         for chat in {config.models[name].chat for name in config.roles.trained}
     }
     counters = {'cells': 0, 'not_trained': 0, 'steps': 0, 'tokens': 0}
@@ -151,7 +150,7 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
 def _lessons(data: str, level: str, chat: bool, config, workdir, tokenizer: Tokenizer) -> Lessons:
     """UserError for an example that no row takes, unless config.finetune.too_long is 'drop'."""
     kept = cells.training_data(config, workdir, data, level)
-    template = prompts.template(tokenizer, chat)
+    template = tasks.template(config, tokenizer, chat)
     examples = [packing.lesson(template.prompt(k.problem.question), template.answer(k.solution)) for k in kept]
     lengths = [packing.positions(example) for example in examples]
     which = [i for i, length in enumerate(lengths) if length <= config.finetune.row_length]

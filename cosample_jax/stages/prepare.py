@@ -9,6 +9,7 @@ from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import tokenizer as tokenizer_lib
 from cosample_jax.gemma import weights
+from cosample_jax.grading import equivalence
 from cosample_jax.records import commit
 
 # A tokenizer is trained on this many documents; enough for every word of the task to be seen often.
@@ -17,7 +18,8 @@ TOKENIZER_DOCUMENTS = 20_000
 
 def run(config, workdir) -> dict:
     task = tasks.get(config.task.name)
-    # Before anything is written: both are refused in a second or not at all.
+    # Before anything is written: these are refused in a second or not at all.
+    equivalence.readiness(task)
     given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
     found = {
         name: _open(f'config.models.{name}.init', entry)

@@ -5,14 +5,13 @@ The low budget is a prefix of the same pool, so it costs nothing more.
 
 import functools
 
-from cosample_jax import cells, checkpoint, memory, progress, sharding
+from cosample_jax import cells, checkpoint, memory, progress, sharding, tasks
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.pool import fill_pool
-from cosample_jax.tasks import prompts
 
 
 def run(config, workdir) -> dict:
@@ -22,7 +21,7 @@ def run(config, workdir) -> dict:
     counters = {}
     mesh = sharding.run_mesh(config)
     for source in config.roles.sources:
-        template = prompts.template(tokenizer, config.models[source].chat)
+        template = tasks.template(config, tokenizer, config.models[source].chat)
         variant = gemma_config.variant(config.models[source].variant)
         requests = asking.requests(
             template,

@@ -9,7 +9,8 @@ Base models continue a page of questions and answers (:class:`Page`). Few-shot::
     A:
 
 Zero-shot (fine-tuned models) is the last two lines alone. The blank line ends a solution: base models run on into the
-next question, so it is a stop, and so is the beginning of that question.
+next question, so it is a stop, and so is the beginning of that question. Programs have blank lines of their own: there
+the beginning of the next question is the only stop (a task's ``STOPS``).
 
 Instruction-tuned models are asked and taught in turns (:class:`Turns`); shots are earlier turns::
 
@@ -43,22 +44,22 @@ def few_shot(shots: Sequence[Problem], question: str) -> str:
     return ''.join(zero_shot(s.question) + target(s.solution) + STOP for s in shots) + zero_shot(question)
 
 
-def before_stop(text: str) -> str:
+def before_stop(text: str, stops: Sequence[str] = STOP_STRINGS) -> str:
     """The text up to the first stop string in it."""
-    return text[: min((at for stop in STOP_STRINGS if (at := text.find(stop)) >= 0), default=None)]
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)]
 
 
 class Page:
-    """A page of questions and answers, for a model that continues text."""
+    """A page of questions and answers, for a model that continues text. `stop_strings` end an answer."""
 
-    stop_strings = STOP_STRINGS
-
-    def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = STOP_STRINGS):
+        self.tokenizer, self.stop_strings = tokenizer, tuple(stop_strings)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        return self.tokenizer.stop_ids(STOP)
+        if STOP in self.stop_strings:
+            return self.tokenizer.stop_ids(STOP)
+        return self.tokenizer.vocabulary.ends
 
     def prompt(self, question: str, shots: Sequence[Problem] = ()) -> list[int]:
         """Tokenised whole: pieces tokenised apart give other tokens at the seams."""
@@ -67,13 +68,15 @@ class Page:
     def answer(self, solution: str) -> list[int]:
         """What is to be learned after the prompt. Tokenised apart from it, as it is when the model is asked.
 
-        Paragraphs, as an instruction-tuned model writes them, become lines: a blank one would end the sample.
+        Paragraphs, as an instruction-tuned model writes them, become lines where a blank one would end the sample.
         """
-        return [*self.tokenizer.encode(target(re.sub('\n\n+', '\n', solution))), self.tokenizer.eos]
+        if STOP in self.stop_strings:
+            solution = re.sub('\n\n+', '\n', solution)
+        return [*self.tokenizer.encode(target(solution)), self.tokenizer.eos]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What a sample says, up to where it stopped."""
-        return before_stop(self.tokenizer.decode(tokens))
+        return before_stop(self.tokenizer.decode(tokens), self.stop_strings)
 
 
 class Turns:
@@ -114,6 +117,6 @@ class Turns:
 Template = Page | Turns
 
 
-def template(tokenizer: Tokenizer, chat: bool) -> Template:
-    """How a model is asked and taught; `chat` is its setting in `config.models`."""
-    return Turns(tokenizer) if chat else Page(tokenizer)
+def template(tokenizer: Tokenizer, chat: bool, stops: Sequence[str] = STOP_STRINGS) -> Template:
+    """How a model is asked and taught; `chat` is its setting in `config.models`, `stops` are its task's."""
+    return Turns(tokenizer) if chat else Page(tokenizer, stops)

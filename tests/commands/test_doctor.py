@@ -10,7 +10,9 @@ import pytest
 
 from cosample_jax import cli
 from cosample_jax.commands import doctor
+from cosample_jax.errors import UserError
 from cosample_jax.gemma import sources
+from cosample_jax.grading import programs
 
 SECRET = 'not-to-be-shown'
 TOKENS = ('HF_TOKEN', 'HF_TOKEN_PATH', 'HF_HOME', 'KAGGLE_API_TOKEN', 'KAGGLE_USERNAME', 'KAGGLE_KEY')
@@ -228,6 +230,20 @@ def test_the_files_of_the_task(examine, tmp_path):
     assert '\ntask data:\n  fetch https://' in printed
     os.makedirs(tmp_path / 'tfds' / 'gsm8k')
     assert examine(config=config)[1]['task data'][0] == 'ok'
+
+
+def test_whether_programs_can_be_held(examine, monkeypatch):
+    config = 'configs/code.py'
+    assert examine()[1]['grading'] == ('ok', 'answers are compared')
+    assert examine(config=config)[1]['grading'][1].startswith('programs run behind seccomp')
+
+    def refuse(pool):
+        raise UserError('programs cannot be run safely here (refused: it is a test): grade them on Linux')
+
+    monkeypatch.setattr(programs.Pool, 'walls', refuse)
+    _, checks, printed = examine(config=config)
+    assert checks['grading'] == ('FAIL', 'programs cannot be run safely here (refused: it is a test)')
+    assert '\ngrading:\n  grade them on Linux' in printed
 
 
 def test_every_real_variant_has_a_source():

@@ -86,3 +86,16 @@ def test_only_a_page_is_cut_at_a_blank_line():
     tokens = tokenizer.encode('So:\n\nIt is 5.\nQ: 6')
     assert prompts.template(tokenizer, chat=False).text(tokens) == 'So:'
     assert prompts.template(tokenizer, chat=True).text(tokens) == 'So:\n\nIt is 5.\nQ: 6'
+
+
+def test_programs_keep_their_blank_lines_on_a_page(tokenizer):
+    """A task may say what ends a solution; then a blank line is text: asked, taught and read."""
+    page = prompts.template(tokenizer, chat=False, stops=('\nQ:',))
+    program = 'One line.\n\n\nThen:\n    it is 5.'  # of characters that the small tokenizers know
+    assert page.stop_ids == tokenizer.vocabulary.ends and page.stop_strings == ('\nQ:',)
+    assert page.answer(program) == [*tokenizer.encode(f' {program}'), 1]
+    assert page.text(tokenizer.encode(f' {program}\n\nQ: And')) == f' {program}\n'
+    shot = Problem('s/0', 'How many?', '5', program)
+    assert page.prompt('And now?', [shot]) == tokenizer.encode(
+        f'Q: How many?\nA: {program}\n\nQ: And now?\nA:', bos=True
+    )
