@@ -399,11 +399,11 @@ class _Parser:
             return Node('matrix', None, tuple(rows))
 
     def _group(self) -> Node:
-        """{...}: what it holds; plain text writes {1, 2} for a set."""
+        """{...}: what it holds. {1, 2} is shown as 1, 2."""
         self._skip('{')
         inside = self._items(('}',))
         self._skip('}')
-        return inside[0] if len(inside) == 1 else Node('set', None, inside)
+        return _chain('list', list(inside))
 
     def _brackets(self, opening: str) -> Node:
         bars, self._bars = self._bars, 0

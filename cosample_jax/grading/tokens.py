@@ -31,7 +31,7 @@ _SPELLED = {
     'theta': '\\theta', 'union': '\\cup',
 }  # fmt: skip
 # Plain letters that are a unit behind a number; in \text any words there are.
-_UNITS = _words('mm cm km in ft yd mi mg kg lb lbs oz ml hr hrs min sec mph kph usd deg am pm sq cu rad')
+_UNITS = _words('mm cm km in ft yd mi mg kg lb lbs oz ml hr hrs min sec mph kph usd pct deg am pm sq cu rad')
 _SYMBOLS = _words(
     'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau '
     'upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar triangle angle'
@@ -51,7 +51,8 @@ _LAYOUT = (
     (re.compile(r'\\(?:left|right|bigl|bigr|big|Bigl|Bigr|Big|biggl|biggr|bigg)(?![a-zA-Z])\.?'), ''),
     (re.compile(r'\\(?:displaystyle|textstyle|limits|nolimits|mathstrut)(?![a-zA-Z])'), ''),
     (re.compile(r'\\h?phantom\s*(?:\{[^{}]*\}|.)?'), ''),
-    (re.compile(r',\s*\\!\s*(?=\d{3})|(?<=\d)\{,\}(?=\d{3})'), ''),  # 20,\!000
+    (re.compile(r',\s*\\!\s*(?=\d{3})|(?<=\d)\s*\{\s*,\s*\}\s*(?=\d{3})'), ''),  # 20,\!000
+    (re.compile(r'^(-?\d{1,3}(?: \d{3})+)$'), lambda spaced: spaced[0].replace(' ', '')),  # 20 000
     (re.compile(r'(?<=\d)\\,(?=\d{3}(?!\d))'), ''),  # 20\,000
     (re.compile(r'\\!|\\allowbreak'), ''),
     (re.compile(r'(?<!\\)\\[,;:> ]|\\(?:quad|qquad|enspace|thinspace)(?![a-zA-Z])|~'), ' '),
