@@ -9,7 +9,9 @@ Base models continue a page of questions and answers (:class:`Page`). Few-shot::
     A:
 
 Zero-shot (fine-tuned models) is the last two lines alone. The blank line ends a solution: base models run on into the
-next question, so it is a stop, and so is the beginning of that question.
+next question, so it is a stop, and so is the beginning of that question. A solution that has blank lines itself (MATH's
+have, and what instruction-tuned models write) gets single line breaks instead wherever it is shown or taught: models
+then write none, and the stop cuts nothing short.
 
 Instruction-tuned models are asked and taught in turns (:class:`Turns`); shots are earlier turns::
 
@@ -28,6 +30,7 @@ from cosample_jax.records import Problem
 
 STOP = '\n\n'
 STOP_STRINGS = (STOP, '\nQ:')
+_BLANK_LINES = re.compile(r'\n\s*\n')
 
 
 def zero_shot(question: str) -> str:
@@ -35,8 +38,8 @@ def zero_shot(question: str) -> str:
 
 
 def target(solution: str) -> str:
-    """What a model is to write after the prompt."""
-    return f' {solution}'
+    """What a model is to write after the prompt; blank lines become line breaks, for a blank line would end it."""
+    return ' ' + _BLANK_LINES.sub('\n', solution)
 
 
 def few_shot(shots: Sequence[Problem], question: str) -> str:
@@ -64,12 +67,13 @@ class Page:
         """Tokenised whole: pieces tokenised apart give other tokens at the seams."""
         return self.tokenizer.encode(few_shot(shots, question), bos=True)
 
-    def answer(self, solution: str) -> list[int]:
-        """What is to be learned after the prompt. Tokenised apart from it, as it is when the model is asked.
+    def spelled(self, question: str, shots: Sequence[Problem] = ()) -> str:
+        """The same prompt to read, control tokens by name."""
+        return f'<bos>{few_shot(shots, question)}'
 
-        Paragraphs, as an instruction-tuned model writes them, become lines: a blank one would end the sample.
-        """
-        return [*self.tokenizer.encode(target(re.sub('\n\n+', '\n', solution))), self.tokenizer.eos]
+    def answer(self, solution: str) -> list[int]:
+        """What is to be learned after the prompt. Tokenised apart from it, as it is when the model is asked."""
+        return [*self.tokenizer.encode(target(solution)), self.tokenizer.eos]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What a sample says, up to where it stopped."""
@@ -98,6 +102,11 @@ class Turns:
             ids += [*self._asked(shot.question), *self.answer(shot.solution), *newline]
         return ids + self._asked(question)
 
+    def spelled(self, question: str, shots: Sequence[Problem] = ()) -> str:
+        """The same prompt to read, control tokens by name."""
+        told = ''.join(f'{_turn(s.question)}{s.solution.strip()}<end_of_turn>\n' for s in shots)
+        return f'<bos>{told}{_turn(question)}'
+
     def _asked(self, question: str) -> list[int]:
         encode, (start, end) = self.tokenizer.encode, self.tokenizer.vocabulary.turns
         return [start, *encode(f'user\n{question.strip()}'), end, *encode('\n'), start, *encode('model\n')]
@@ -109,6 +118,10 @@ class Turns:
     def text(self, tokens: Sequence[int]) -> str:
         """What a sample says, blank lines and all."""
         return self.tokenizer.decode(tokens)
+
+
+def _turn(question: str) -> str:
+    return f'<start_of_turn>user\n{question.strip()}<end_of_turn>\n<start_of_turn>model\n'
 
 
 Template = Page | Turns
