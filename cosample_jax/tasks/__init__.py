@@ -1,19 +1,23 @@
 """The tasks. A task is a module with
 
-* ``build(config) -> dict[str, list[Problem]]``: the splits (shots, train, validation, test, functional);
+* ``build(config) -> dict[str, list[Problem]]``: the splits (shots, train, validation, test, functional, static), with
+  ``notes`` of what was left out where they are made of other people's problems (:mod:`cosample_jax.tasks.splits`); the
+  ``meta`` of a functional problem names its twin, ``{"static": id}``;
 * ``MARKERS``: what announces a final answer (names of :mod:`cosample_jax.grading.answers`);
-* ``ANSWERS``: what kind of thing an answer is, which says how it is compared with the gold one: 'number' (a key of
-  :data:`cosample_jax.grading.equivalence.ENGINES`);
+* ``ANSWERS``: what kind of thing an answer is, 'number' or 'math', which says how it is compared with the gold one (a
+  key of :data:`cosample_jax.grading.equivalence.ENGINES`);
 * ``documents(config) -> Iterator[list[tuple[str, str]]]``: endless documents to train a tokenizer and a model from
   scratch on; a document is turns of (prompt, what is written after it);
+* optionally ``find_files(manual_dir) -> dict[str, Path]``: its files there, checked, for a task that reads any;
 * optionally ``check_steps(problem, text) -> (valid, reason)``: a program that judges the reasoning.
 """
 
 import importlib
 from types import ModuleType
 
-from cosample_jax.config import TASKS
+from cosample_jax.config import SPLITS, TASKS
 from cosample_jax.errors import UserError
+from cosample_jax.records import Problem
 
 
 def get(name: str) -> ModuleType:
@@ -21,3 +25,15 @@ def get(name: str) -> ModuleType:
     if name not in TASKS:
         raise UserError(f'unknown task {name!r}: choose one of {", ".join(TASKS)}')
     return importlib.import_module(f'cosample_jax.tasks.{name}')
+
+
+def build(config) -> dict[str, list[Problem]]:
+    """The splits of the task of `config`. UserError when one that is to be evaluated is not among them, too."""
+    splits = get(config.task.name).build(config)
+    missing = [split for split in config.evaluate.splits if split not in splits]
+    if missing:
+        raise UserError(
+            f'config.evaluate.splits has {missing[0]!r}, and {config.task.name} has no such problems: it has '
+            f'{", ".join(split for split in splits if split in SPLITS)}'
+        )
+    return splits
