@@ -45,7 +45,7 @@ def predict(config, slice_: devices.Slice | None = None) -> dict:
     """
     speed = _matmul_flops() / REFERENCE_FLOPS
     splits = tasks.build(config)
-    tokenizer = _tokenizer(config)
+    tokenizer = planning_tokenizer(config)
     written = [len(tokenizer.encode(p.solution)) for p in splits['train'] if p.solution]
     solution = float(np.mean(written)) if written else config.sampling.max_new_tokens
     question = float(np.mean([len(tokenizer.encode(p.question)) for p in splits['train']]))
@@ -355,7 +355,7 @@ def _timed(work) -> float:
     return time.perf_counter() - start
 
 
-def _tokenizer(config):
+def planning_tokenizer(config):
     """The shipped one when a shipped model is used, the one that the configuration names, or a guess: one that is not
     downloaded yet is no reason not to plan.
     """

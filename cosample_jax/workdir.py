@@ -6,6 +6,7 @@ WORKDIR/config.json            the resolved configuration
         tokenizer/tokenizer.model
         models/<name>/         base weights
         pools/<purpose>/<model>/      grades/...      judgments/...      keyed parquet parts
+        pools/<purpose>/<model>/prompt.json   what all samples of a pool were asked with
         finetune/<cell>/
         done/<stage>.json      written last
 """

@@ -45,13 +45,11 @@ def main(args) -> None:
 
 
 def _problem(workdir, problem_id: str) -> Problem:
-    split = problem_id.partition('/')[0]
-    problems = {p.id: p for p in workdir.problems(split)}
+    paths = sorted(workdir.path('data').glob('*.parquet'), key=lambda path: path.name)
+    problems = {p.id: p for path in paths for p in workdir.problems(path.stem)}
     if problem_id not in problems:
-        raise UserError(
-            f'--problem={problem_id}: the {split!r} split has {len(problems)} problems'
-            f'{did_you_mean(problem_id, problems)}'
-        )
+        near = did_you_mean(problem_id, problems)
+        raise UserError(f'--problem={problem_id}: none of the {len(problems):,} problems of the run{near}')
     return problems[problem_id]
 
 

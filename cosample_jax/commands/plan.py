@@ -3,9 +3,13 @@
 import time
 
 from cosample_jax.errors import UserError
+from cosample_jax.gemma.tokenizer import Tokenizer
 
 
 def main(args) -> None:
+    if args.show_prompt:
+        _show_prompts(args.config)
+        return
     if args.compile and not args.topology:
         raise UserError('--compile needs --topology, a slice such as v5e:2x4')
     if args.compile:
@@ -18,6 +22,24 @@ def main(args) -> None:
     if args.compile:
         _compile(args.config, slice_, prediction['memory'], aot)
     plan.require_fit(prediction)
+
+
+def _show_prompts(config) -> None:
+    """What each source is asked first: the prompt to the letter, its hash (that of any question's) and its tokens."""
+    from cosample_jax import plan, tasks
+    from cosample_jax.sampling import asking
+    from cosample_jax.tasks import prompts
+
+    splits, tokenizer = tasks.build(config), plan.planning_tokenizer(config)
+    problem, shots = splits['train'][0], splits.get('shots', [])
+    for source in config.roles.sources:
+        template = prompts.template(tokenizer, config.models[source].chat)
+        about = '' if isinstance(tokenizer, Tokenizer) else 'about '
+        count = f'{about}{len(template.prompt(problem.question, shots)):,} tokens'
+        told = f'{count}, sha256 {asking.prompt_hash(template, shots)}, here for {problem.id}'
+        print(f'{source} ({config.models[source].variant}): {told}')
+        ends = ' or '.join(map(repr, template.stop_strings)) or '<end_of_turn>'
+        print(f'{template.spelled(problem.question, shots)}\n[a sample ends with {ends}]\n')
 
 
 def _compile(config, slice_, section: dict, aot) -> None:

@@ -125,6 +125,7 @@ class _Evaluation:
         settings = memory.with_slots(settings, self.variant, self.config.mesh, requests)
         engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
         store = self.workdir.pool(purpose, self.cell)
+        asking.store_prompt(store.directory, self.template, self.shots)
         fill_pool(store, engine, requests, text=self.template.text, model=self.cell)
         return sum(store.table().column('num_tokens').to_pylist())
 

@@ -39,6 +39,7 @@ def run(config, workdir) -> dict:
             mesh,
         )
         store = workdir.pool('train', source)
+        asking.store_prompt(store.directory, template, shots)
         with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
             fill_pool(store, engine, requests, text=template.text, model=source, bar=bar)
         table = store.table()
