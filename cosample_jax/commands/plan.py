@@ -25,21 +25,21 @@ def main(args) -> None:
 
 
 def _show_prompts(config) -> None:
-    """What each source is asked first: the prompt to the letter, its hash (that of any question's) and its tokens."""
+    """What the sources are asked first: the prompt to the letter, its hash (the same for any question) and tokens."""
     from cosample_jax import plan, tasks
     from cosample_jax.sampling import asking
     from cosample_jax.tasks import prompts
 
     splits, tokenizer = tasks.build(config), plan.planning_tokenizer(config)
     problem, shots = splits['train'][0], splits.get('shots', [])
-    for source in config.roles.sources:
-        template = prompts.template(tokenizer, config.models[source].chat)
-        about = '' if isinstance(tokenizer, Tokenizer) else 'about '
+    about = '' if isinstance(tokenizer, Tokenizer) else 'about '
+    for chat in dict.fromkeys(config.models[source].chat for source in config.roles.sources):
+        sources = [name for name in config.roles.sources if config.models[name].chat == chat]
+        template = prompts.template(tokenizer, chat)
         count = f'{about}{len(template.prompt(problem.question, shots)):,} tokens'
-        told = f'{count}, sha256 {asking.prompt_hash(template, shots)}, here for {problem.id}'
-        print(f'{source} ({config.models[source].variant}): {told}')
-        ends = ' or '.join(map(repr, template.stop_strings)) or '<end_of_turn>'
-        print(f'{template.spelled(problem.question, shots)}\n[a sample ends with {ends}]\n')
+        print(f'{" and ".join(sources)}: {count} for {problem.id}, sha256 {asking.prompt_hash(template, shots)}')
+        print(template.spelled(problem.question, shots))
+        print(f'[a sample ends with {" or ".join(map(repr, template.stop_strings)) or "<end_of_turn>"}]\n')
 
 
 def _compile(config, slice_, section: dict, aot) -> None:

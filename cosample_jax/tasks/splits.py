@@ -50,7 +50,8 @@ def decontaminated(problems: list[Problem], tests: Sequence[Problem]) -> tuple[l
     copies = overlap.Copies(tests)
     kept = [problem for problem in problems if copies.original(problem) is None]
     left_out = len(problems) - len(kept)
-    return kept, f'contaminated: {left_out:,} of {len(problems):,} training problems left out, {len(tests):,} tests'
+    told = f'contaminated: {left_out:,} of {len(problems):,} training problems left out'
+    return kept, f'{told}, as copies of one of {len(tests):,} test problems'
 
 
 def documents(problems: Sequence[Problem], num_shots: int, seed: str) -> Iterator[list[tuple[str, str]]]:
