@@ -120,6 +120,10 @@ class Workdir:
         """A path inside the directory."""
         return self.root.joinpath(*parts)
 
+    def splits(self) -> list[str]:
+        """The splits that were written."""
+        return sorted(path.stem for path in self.path('data').glob('*.parquet'))
+
     def problems(self, split: str) -> list[Problem]:
         """The problems of a split, in the order written; UserError when the split was never written."""
         path = self.path('data', f'{split}.parquet')

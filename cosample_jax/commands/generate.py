@@ -45,8 +45,7 @@ def main(args) -> None:
 
 
 def _problem(workdir, problem_id: str) -> Problem:
-    paths = sorted(workdir.path('data').glob('*.parquet'), key=lambda path: path.name)
-    problems = {p.id: p for path in paths for p in workdir.problems(path.stem)}
+    problems = {problem.id: problem for split in workdir.splits() for problem in workdir.problems(split)}
     if problem_id not in problems:
         near = did_you_mean(problem_id, problems)
         raise UserError(f'--problem={problem_id}: none of the {len(problems):,} problems of the run{near}')

@@ -81,7 +81,7 @@ def _cells(workdir):
 
 def _twins(workdir):
     """Functional problem -> the static one that it varies."""
-    if not workdir.path('data', 'functional.parquet').exists():
+    if 'functional' not in workdir.splits():
         return {}
     metas = {problem.id: json.loads(problem.meta or '{}') for problem in workdir.problems('functional')}
     return {problem_id: meta['static'] for problem_id, meta in metas.items() if 'static' in meta}
