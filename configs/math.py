@@ -26,7 +26,7 @@ SHOTS = ('algebra/2722', 'counting_and_probability/881', 'geometry/778', 'interm
 
 
 def get_config(arg: str | None = None):
-    """7,404 problems to sample, 500 for validation, 500 + 1,745 + 1,745 to test, 4 to show."""
+    """7,409 problems to sample, 500 for validation, 500 + 1,745 + 1,745 to test, 4 to show."""
     args = config_lib.parse_args(arg, manual_dir='', weights='weights', fsdp=1, tensor=1, size=('full', 'tiny'))
     config = config_lib.base()
     config.name = 'math'
@@ -34,7 +34,7 @@ def get_config(arg: str | None = None):
 
     config.task.name = 'math'
     config.task.manual_dir = args.manual_dir
-    config.task.num_train = 7_404  # what is no copy of a test problem, whichever the snapshots
+    config.task.num_train = 7_409  # what is no copy of a test problem, whichever the snapshots
     config.task.num_validation = 500
     config.task.num_test = 500
     config.task.num_functional = 1_745

@@ -99,7 +99,7 @@ VERBS = {
         'grade a JSONL file: rows of id, completion, answer in; the same with correct out',
         'cosample_jax.commands.grade_file',
         (
-            ('task', Flag('the task whose answers these are: arithmetic or gsm8k', required=True)),
+            ('task', Flag('the task whose answers these are, such as gsm8k or math', required=True)),
             ('input', Flag('JSONL file to read', required=True)),
             ('output', Flag('JSONL file to write', required=True)),
         ),

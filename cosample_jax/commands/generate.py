@@ -57,7 +57,7 @@ def _model(name: str, config, workdir):
     if name in config.models:
         variant = gemma_config.variant(config.models[name].variant)
         base = checkpoint.load_weights(workdir.model_dir(name), variant, model.compute_dtype())
-        return variant, config.models[name].chat, base, workdir.problems('shots')
+        return variant, config.models[name].chat, base, asking.shots(workdir)
     grid = {cell.name: cell for cell in cells.grid(config)}
     if name not in grid:
         raise UserError(

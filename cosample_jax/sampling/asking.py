@@ -14,6 +14,11 @@ from cosample_jax.sampling.stops import StopStrings
 from cosample_jax.tasks.prompts import Template
 
 
+def shots(workdir) -> list[Problem]:
+    """The problems of the few-shot prompt; none where the run has no shots, and its models are all asked zero-shot."""
+    return workdir.problems('shots') if 'shots' in workdir.splits() else []
+
+
 def requests(
     template: Template, problems: Iterable[Problem], shots: Sequence[Problem], count: Callable[[str], int]
 ) -> list[Request]:

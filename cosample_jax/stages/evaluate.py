@@ -79,7 +79,7 @@ class _Evaluation:
         self.config, self.workdir, self.task = config, workdir, task
         self.template = prompts.template(tokenizer, config.models[subject.record['model']].chat)
         self.variant = gemma_config.variant(subject.variant)
-        self.shots = workdir.problems('shots') if subject.base else []
+        self.shots = asking.shots(workdir) if subject.base else []
         if subject.base:
             directory = workdir.model_dir(subject.record['model'])
             self.params = checkpoint.load_weights(directory, self.variant, model.compute_dtype())

@@ -17,7 +17,7 @@ from cosample_jax.tasks import prompts
 
 def run(config, workdir) -> dict:
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    shots = workdir.problems('shots')
+    shots = asking.shots(workdir)
     problems = workdir.problems('train')
     counters = {}
     mesh = sharding.run_mesh(config)
