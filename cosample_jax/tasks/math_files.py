@@ -91,7 +91,7 @@ def read_math(manual_dir: str, split: str) -> Rows:
     Raises:
         UserError: nothing is there, or it is not MATH; says what to fetch and where to put it.
     """
-    where, rows = _found(Path(manual_dir).expanduser(), split)
+    where, rows = _found(_directory(manual_dir), split)
     hashes = index().hashes[split]
     if len(rows) != len(hashes):
         raise UserError(f'{where} has {len(rows):,} problems, MATH has {len(hashes):,} for {split}: {INSTRUCTIONS}')
@@ -101,7 +101,13 @@ def read_math(manual_dir: str, split: str) -> Rows:
 
 def find(manual_dir: str, split: str) -> Path:
     """Where the rows of `split` are; UserError when nowhere."""
-    return _places(Path(manual_dir).expanduser(), split)[0]
+    return _places(_directory(manual_dir), split)[0]
+
+
+def _directory(manual_dir: str) -> Path:
+    if not manual_dir:
+        raise UserError(f'config.task.manual_dir is empty: {INSTRUCTIONS}')
+    return Path(manual_dir).expanduser()
 
 
 def _places(directory: Path, split: str) -> list[Path]:

@@ -239,12 +239,11 @@ def test_what_is_not_math_is_refused(spoil, message, tmp_path, rows):
 
 def test_nothing_there_names_what_to_fetch(tmp_path, monkeypatch):
     monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
-    for directory in (tmp_path, ''):
-        with pytest.raises(
-            UserError, match='has no train problems of MATH: .*MATH/train/algebra/0.json .*manual_dir'
-        ) as e:
-            math.load(str(directory))
-        assert '\n' not in str(e.value)
+    what = '.*MATH/train/algebra/0.json .* set config.task.manual_dir to that directory$'
+    for directory, message in ((str(tmp_path), 'has no train problems of MATH: '), ('', 'manual_dir is empty: ')):
+        with pytest.raises(UserError, match=message + what) as error:
+            math.load(directory)
+        assert '\n' not in str(error.value)
     (tmp_path / 'train-00000.parquet').write_bytes(b'PAR1 nothing')
     with pytest.raises(UserError, match='train-00000.parquet cannot be read'):
         math.find_files(str(tmp_path))
