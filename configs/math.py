@@ -14,7 +14,8 @@ Sampling as in the paper: 4 shots, temperature 0.7, top-k 3, 1 or 10 samples a p
 nominal sizes, 3 or 30 from the weak one. Tested on MATH500, and on 1,745 test problems both as published and with the
 numbers of December 2023. Fine-tuning as in configs/gsm8k.py; examples longer than 1,024 tokens are dropped and counted.
 
-By `cosample plan` v5p:2x2x2 with fsdp=8 takes the whole run; v5e:4x8 with fsdp=8,tensor=4 all but the 27B's fine-tuning.
+By `cosample plan` v5p:2x2x2 with fsdp=8 takes the whole run; v5e:4x8 with fsdp=8,tensor=4 all but the fine-tuning of
+the 27B.
 
 Cost: `cosample plan` prints it for the devices at hand. Result: not run yet, it needs accelerators; of size=tiny only
 prepare and plan were.

@@ -31,6 +31,7 @@ from cosample_jax.errors import UserError
 from cosample_jax.tasks.sources import Rows, Source, content
 
 FIELDS = ('id', 'problem', 'level', 'type', 'solution')
+_TYPES = {'problem': (str,), 'level': (str, int), 'type': (str,), 'solution': (str,)}  # a mirror may say 5 for Level 5
 TOLERATED = 5
 """Rows of a split that may differ from the index."""
 
@@ -128,7 +129,7 @@ def _found(directory: Path, split: str) -> tuple[str, Rows]:
         files = sorted(places[0].glob('*/*.json'))
         return str(places[0]), list(_tree((str(path), path.read_bytes()) for path in files))
     if places[0].suffix == '.jsonl':
-        return str(places[0]), [_texts(row) for _, row in jsonl.read(places[0], dict.fromkeys(FIELDS[1:], (str,)))]
+        return str(places[0]), [_texts(row) for _, row in jsonl.read(places[0], _TYPES)]
     return f'{directory}/**/{split}*.parquet', [row for path in places for row in _parquet(path)]
 
 
@@ -137,7 +138,7 @@ def _tree(files: Iterable[tuple[str, bytes]]) -> Iterator[dict[str, str]]:
     for path, data in files:
         try:
             row = json.loads(data)
-            texts = {name: row[name] for name in FIELDS[1:]}
+            texts = {name: str(row[name]) for name in FIELDS[1:]}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f'{path} is no problem of MATH ({error!r}): fetch it again') from None
         yield {'id': '/'.join(path.removesuffix('.json').split('/')[-3:]), **texts}
@@ -161,7 +162,7 @@ def _texts(row: dict) -> dict[str, str]:
     """A row's fields; its id, when it has one, in the form of the index."""
     written = row.get('id', row.get('unique_id'))
     named = {'id': written.removesuffix('.json')} if isinstance(written, str) else {}
-    return named | {name: row[name] for name in FIELDS[1:]}
+    return named | {name: str(row[name]) for name in FIELDS[1:]}
 
 
 def _named(where: str, split: str, rows: Rows, hashes: dict[str, str]) -> dict[str, dict[str, str]]:
@@ -211,8 +212,7 @@ def read_snapshot(path: Path, snapshot: str) -> Rows:
     if path.is_dir():
         rows = list(_tree((str(file), file.read_bytes()) for file in sorted(path.rglob('test/*/*.json'))))
     elif path.suffix == '.jsonl':
-        fields = dict.fromkeys(FIELDS, (str,))
-        rows = [_texts(row) for _, row in jsonl.read(path, fields)]
+        rows = [_texts(row) for _, row in jsonl.read(path, {'id': (str,)} | _TYPES)]
     else:
         rows = list(_tree(_archived(path)))
     by_id = {row['id']: row for row in rows}

@@ -11,6 +11,7 @@ from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.records import Problem, read_json
 from cosample_jax.sampling import asking
 from cosample_jax.tasks import prompts
+from cosample_jax.workdir import Workdir
 
 SHOT = Problem('shots/0', 'Ann has 5 pens.', '5', 'The answer is 5.')
 PROBLEM = Problem('test/0', 'Bob has 6 pens.', '6', '')
@@ -44,6 +45,15 @@ def test_a_turn_ends_with_its_token_and_not_with_a_blank_line(gemma_tokenizer, f
     assert settings.stop_ids == (1, end_of_turn) and settings.stop_strings is None
     (request,) = asking.requests(template, [PROBLEM], [SHOT], lambda problem_id: 1)
     assert request.prompt == template.prompt(PROBLEM.question, [SHOT]) != template.prompt(PROBLEM.question)
+
+
+def test_a_run_without_shots_asks_zero_shot(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert asking.shots(workdir) == []
+    workdir.write_problems('train', [PROBLEM])
+    assert asking.shots(workdir) == []
+    workdir.write_problems('shots', [SHOT])
+    assert asking.shots(workdir) == [SHOT]
 
 
 def test_the_prompt_of_a_pool_is_stored_once_and_another_is_refused(tmp_path):
