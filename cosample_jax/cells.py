@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cosample_jax import budget as budget_lib
+from cosample_jax import overlap
 from cosample_jax.records import Problem
 
 
@@ -20,10 +21,18 @@ class Cell(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A problem with a solution to learn from."""
+    """A problem with a solution to learn from, and which of its samples that is (0 for the reference)."""
 
     problem: Problem
     solution: str
+    sample_index: int = 0
+
+
+class Training(NamedTuple):
+    """What a cell learns from, and how many solutions were left out of it because they quote a test problem."""
+
+    kept: list[Kept]
+    contaminated: int
 
 
 def grid(config) -> list[Cell]:
@@ -43,19 +52,23 @@ def sample_count(config, source: str, level: str, problem_id: str) -> int:
     return base if source == 'strong' else budget_lib.samples(problem_id, config.budget.ratio, base)
 
 
-def training_data(config, workdir, data: str, level: str) -> list[Kept]:
+def training_data(config, workdir, data: str, level: str) -> Training:
     """What a cell of this data and budget learns from: the gold solutions, or the samples with the right final answer.
 
-    Samples come in the order of their keys; exact duplicates are kept, as in the paper.
+    Samples come in the order of their keys; exact duplicates are kept, as in the paper. Those that quote a problem of
+    `config.evaluate.splits` are not (:mod:`cosample_jax.overlap`).
     """
     problems = workdir.problems('train')
     if data == 'gold':
-        return [Kept(problem, problem.solution) for problem in problems]
+        return Training([Kept(problem, problem.solution) for problem in problems if problem.solution], 0)
     correct = {(g.problem_id, g.sample_index) for g in workdir.grades('train', data).read() if g.correct}
     texts = {(s.problem_id, s.sample_index): s.text for s in workdir.pool('train', data).read()}
-    return [
-        Kept(problem, texts[problem.id, index].strip())
+    kept = [
+        Kept(problem, texts[problem.id, index].strip(), index)
         for problem in problems
         for index in range(sample_count(config, data, level, problem.id))
         if (problem.id, index) in correct
     ]
+    tests = overlap.Quotes(p.question for split in config.evaluate.splits for p in workdir.problems(split))
+    clean = [each for each in kept if not tests.quotes(each.solution)]
+    return Training(clean, len(kept) - len(clean))

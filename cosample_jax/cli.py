@@ -57,6 +57,7 @@ VERBS = {
         'cosample_jax.commands.plan',
         (
             ('topology', Flag('a TPU slice to plan for, such as v5e:2x4, instead of this machine')),
+            ('show-prompt', Flag('print the prompt of each source, whole, instead', bool)),
             ('compile', Flag('ask the real TPU compiler too; needs --topology and the extra tpu', bool)),
         ),
         workdir='',
@@ -83,11 +84,22 @@ VERBS = {
             ('purpose', Flag("the pool's purpose; train unless given")),
         ),
     ),
+    'export': Verb(
+        'write the kept solutions of a source as JSONL, for any other trainer',
+        'cosample_jax.commands.export',
+        (
+            ('data', Flag('weak, strong or gold', required=True)),
+            ('budget', Flag('low or high; the first of the run unless given')),
+            ('format', Flag('chat or completion; chat unless given')),
+            ('output', Flag('JSONL file to write', required=True)),
+        ),
+        workdir='read',
+    ),
     'grade-file': Verb(
         'grade a JSONL file: rows of id, completion, answer in; the same with correct out',
         'cosample_jax.commands.grade_file',
         (
-            ('task', Flag('the task whose answers these are: arithmetic, gsm8k or code', required=True)),
+            ('task', Flag('the task whose answers these are: gsm8k, math, code, ...', required=True)),
             ('input', Flag('JSONL file to read', required=True)),
             ('output', Flag('JSONL file to write', required=True)),
         ),
@@ -264,7 +276,7 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
         value = getattr(values, flag_name)
         if flag.required and not value:
             raise UserError(f'`cosample {name}` needs --{flag_name}: {flag.help}')
-        setattr(args, flag_name, flag.kind() if value is None else value)
+        setattr(args, flag_name.replace('-', '_'), flag.kind() if value is None else value)
     args.config = None
     if config is not None:
         from cosample_jax.config import finalize

@@ -17,7 +17,9 @@ from cosample_jax import budget as budget_lib
 from cosample_jax.errors import UserError, did_you_mean
 
 MODELS = ('weak', 'strong', 'student')
-TASKS = ('arithmetic', 'gsm8k', 'code')
+TASKS = ('arithmetic', 'gsm8k', 'svamp', 'math', 'code', 'own')
+SNAPSHOTS = ('oct2023', 'nov2023', 'dec2023')
+SPLITS = ('test', 'functional', 'static')
 LEVELS = ('low', 'high')
 
 # Derived by `finalize` from the models' sizes, budget.params and budget.strong; never set by hand.
@@ -62,11 +64,12 @@ def base() -> ConfigDict:
 
     task = config.task = ConfigDict()
     task.name = 'arithmetic'  # a module of cosample_jax.tasks
-    task.manual_dir = ''  # where a real task's files lie; '' = download
+    task.manual_dir = ''  # where a real task's files lie; '' = download, if there is an address
     task.num_train = 256
     task.num_validation = 100
     task.num_test = 400
-    task.num_functional = 400  # 0 = the task has no functional variant
+    task.num_functional = 400  # test problems whose functional variants are asked; 0 = the task has none
+    task.snapshots = ('dec2023',)  # of Functional MATH; each has a variant of every problem
     task.shots = ()  # ids of the problems of the few-shot prompt
 
     config.models = ConfigDict()
@@ -326,10 +329,12 @@ def _validate(config: ConfigDict) -> None:
     _subset(config, 'roles.sources', ('weak', 'strong'))
     _subset(config, 'roles.trained', MODELS)
     _subset(config, 'budget.levels', LEVELS)
-    _subset(config, 'evaluate.splits', ('test', 'functional'))
-    if 'functional' in config.evaluate.splits:
-        what = "above 0, or config.evaluate.splits without 'functional'"
-        _require(config.task.num_functional > 0, config, 'task.num_functional', what)
+    _subset(config, 'task.snapshots', SNAPSHOTS)
+    _subset(config, 'evaluate.splits', SPLITS)
+    for split in ('functional', 'static'):
+        if split in config.evaluate.splits:
+            what = f'above 0, or config.evaluate.splits without {split!r}'
+            _require(config.task.num_functional > 0, config, 'task.num_functional', what)
     _elements(config, 'task.shots', str, 'problem ids')
     _elements(config, 'finetune.seeds', int, 'whole numbers, at least one', nonempty=True)
     for name in MODELS:

@@ -36,17 +36,18 @@ FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report':
 
 
 def predict(config, slice_: devices.Slice | None = None) -> dict:
-    """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...}`` of a
-    finalized config; on a slice ``"training"``, too.
+    """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...,
+    "left_out": what of the task's problems was, a line each}`` of a finalized config; on a slice ``"training"``, too.
 
     Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training. Memory is as
     `memory_section` says: of the chips of `slice_`, or of this machine's devices. Training is as `training_section`
     says.
     """
     speed = _matmul_flops() / REFERENCE_FLOPS
-    splits = tasks.get(config.task.name).build(config)
-    tokenizer = _tokenizer(config)
-    solution = float(np.mean([len(tokenizer.encode(p.solution)) for p in splits['train']]))
+    splits = tasks.build(config)
+    tokenizer = planning_tokenizer(config)
+    written = [len(tokenizer.encode(p.solution)) for p in splits['train'] if p.solution]
+    solution = float(np.mean(written)) if written else config.sampling.max_new_tokens
     question = float(np.mean([len(tokenizer.encode(p.question)) for p in splits['train']]))
     params = {name: config_lib.num_params(config, name) for name in config.models}
     stages = {name: {'seconds': FIXED_S.get(name, 0.0) / speed} for name in ORDER}
@@ -89,6 +90,7 @@ def predict(config, slice_: devices.Slice | None = None) -> dict:
         'stages': stages,
         'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1),
         'memory': section,
+        'left_out': list(getattr(splits, 'notes', ())),
     }
     if slice_ is not None:
         prediction['training'] = training_section(config, section, slice_)
@@ -274,6 +276,8 @@ def print_table(prediction: dict) -> None:
     console = Console()
     console.print(table)
     console.print(_memory_table(prediction['memory']))
+    for note in prediction['left_out']:
+        console.print(note, highlight=False)
     if not here:
         console.print(_training_table(prediction['training'], prediction['memory']['slice']))
         console.print(*TRAINING_ASSUMPTIONS, sep='\n', style='dim')
@@ -351,7 +355,7 @@ def _timed(work) -> float:
     return time.perf_counter() - start
 
 
-def _tokenizer(config):
+def planning_tokenizer(config):
     """The shipped one when a shipped model is used, the one that the configuration names, or a guess: one that is not
     downloaded yet is no reason not to plan.
     """

@@ -6,6 +6,7 @@ WORKDIR/config.json            the resolved configuration
         tokenizer/tokenizer.model
         models/<name>/         base weights
         pools/<purpose>/<model>/      grades/...      judgments/...      keyed parquet parts
+        pools/<purpose>/<model>/prompt.json   what all samples of a pool were asked with
         finetune/<cell>/
         done/<stage>.json      written last
 """
@@ -118,6 +119,10 @@ class Workdir:
     def path(self, *parts: str):
         """A path inside the directory."""
         return self.root.joinpath(*parts)
+
+    def splits(self) -> list[str]:
+        """The splits that were written."""
+        return sorted(path.stem for path in self.path('data').glob('*.parquet'))
 
     def problems(self, split: str) -> list[Problem]:
         """The problems of a split, in the order written; UserError when the split was never written."""

@@ -48,15 +48,19 @@ def run(monkeypatch, tmp_path):
     stores = {}
 
     class Pool(list):
+        def __init__(self, purpose, model):
+            self.directory = tmp_path / 'pools' / purpose / model
+
         def table(self):
             return SimpleNamespace(column=lambda name: SimpleNamespace(to_pylist=list))
 
     workdir = SimpleNamespace(
         tokenizer_path=embedded.FILES / 'tokenizer.model',
+        splits=lambda: ['shots', 'test'],
         problems=lambda split: SHOTS if split == 'shots' else PROBLEMS,
         model_dir=lambda name: name,
         cell_dir=lambda name: tmp_path / name,
-        pool=lambda purpose, model: stores.setdefault(model, Pool()),
+        pool=lambda purpose, model: stores.setdefault(model, Pool(purpose, model)),
         stores=stores,
     )
     return config_lib.finalize(config), workdir, asked

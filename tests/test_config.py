@@ -82,6 +82,7 @@ CHATTY = ConfigDict({'variant': 'tiny_weak', 'init': 'package', 'chat': 'yes', '
         ({'finetune__learning_rate__weak': (-1e-3,)}, 'config.finetune.learning_rate.weak'),
         ({'evaluate__maj_problems': 401}, 'config.evaluate.maj_problems is 401'),
         ({'task__num_functional': 0}, "above 0, or config.evaluate.splits without 'functional'"),
+        ({'task__snapshots': ('dec2032',)}, "config.task.snapshots has 'dec2032', which is no choice (did you mean"),
     ],
 )
 def test_what_cannot_work_is_named(fields, message):

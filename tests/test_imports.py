@@ -21,6 +21,7 @@ LEAVES = {
     'gemma.config',
     'jsonl',
     'cells',
+    'overlap',
 }
 # A room may import the rooms named here, its own modules and the leaves.
 MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
@@ -52,7 +53,8 @@ LEAF_IMPORTS = {
     'preemption': set(),
     'records': {'errors'},
     'jsonl': {'errors'},
-    'cells': {'budget', 'records'},
+    'overlap': {'records'},
+    'cells': {'budget', 'records', 'overlap'},
     'config': {'errors', 'budget', 'records', 'gemma.config'},
     'workdir': {'', 'errors', 'records', 'config'},
     'gemma.config': {'errors'},
@@ -68,6 +70,7 @@ NO_JAX = (
     'preemption',
     'jsonl',
     'cells',
+    'overlap',
     'gemma.config',
     'gemma.pages',
     'gemma.tokenizer',

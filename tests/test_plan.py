@@ -1,5 +1,7 @@
 """The plan: its counts are those of the run, its seconds scale with the work and the machine."""
 
+import json
+
 import pytest
 
 from cosample_jax import config as config_lib
@@ -187,3 +189,42 @@ def test_the_turns_of_a_model_are_counted_in_its_prompts(repository, steady):
 def test_microbatches_must_divide_over_the_mesh(repository, steady):
     with pytest.raises(UserError, match='finetune.microbatch_rows=4 does not divide'):
         on_slice(repository, 'v5e:2x4', **{'mesh.fsdp': 8, 'finetune.microbatch_rows': 4})
+
+
+def test_what_was_left_out_is_printed(repository, steady, tmp_path, capsys):
+    from cosample_jax.cli import main
+
+    long = 'A farmer has {} hens, and every hen lays {} eggs a week. How many eggs does the farmer collect in a week?'
+    rows = [{'question': long.format(3, 4), 'answer': 12}]
+    (tmp_path / 'test.jsonl').write_text(json.dumps(rows[0]) + '\n')
+    rows += [{'question': f'What is {n} + 1?', 'answer': n + 1} for n in range(20)]
+    (tmp_path / 'train.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    arguments = f'data={tmp_path},train=15,validation=4,test=1'
+    config = config_lib.load(f'{repository}/configs/own_data.py:{arguments}')
+    for name in config_lib.MODELS:
+        config.models[name].variant = f'mini_{name}'
+    prediction = plan.predict(config_lib.finalize(config))
+    left_out = 'contaminated: 1 of 17 training problems left out, as copies of one of 1 test problems'
+    assert prediction['left_out'] == [left_out]
+    plan.print_table(prediction)
+    assert left_out in ' '.join(capsys.readouterr().out.split())
+    assert main(['plan', f'--config={repository}/configs/own_data.py:{arguments}', '--show-prompt']) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith('weak and strong: about ') and '<bos>Q: What is' in shown
+
+
+def test_the_prompt_is_shown_to_the_letter(repository, capsys):
+    from cosample_jax.cli import main
+    from cosample_jax.sampling import asking
+
+    spec = f'{repository}/configs/arithmetic.py:size=demo'
+    config = config_lib.finalize(config_lib.load(spec))
+    splits, template = arithmetic.build(config), prompts.template(embedded.tokenizer(), False)
+    first, shots = splits['train'][0], splits['shots']
+    assert main(['plan', f'--config={spec}', '--show-prompt']) == 0
+    count, sha256 = len(template.prompt(first.question, shots)), asking.prompt_hash(template, shots)
+    asked = prompts.few_shot(shots, first.question)
+    assert capsys.readouterr().out == (
+        f'weak and strong: {count} tokens for train/0, sha256 {sha256}\n<bos>{asked}\n'
+        "[a sample ends with '\\n\\n' or '\\nQ:']\n\n"
+    )

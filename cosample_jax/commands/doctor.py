@@ -315,16 +315,16 @@ def _data(config) -> Check:
     task, directory = tasks.get(config.task.name), config.task.manual_dir
     if not hasattr(task, 'find_files'):
         return Check('task data', OK, f'{config.task.name} makes its own')
-    if directory:
+    kept = Path(os.environ.get('TFDS_DATA_DIR') or Path.home() / 'tensorflow_datasets') / config.task.name
+    if not directory and kept.is_dir():
+        return Check('task data', OK, f'{kept}')
+    if directory or config.task.name in ('math', 'own'):  # nowhere to download these from
         try:
             files = task.find_files(directory)
         except UserError as error:
-            found, _, fix = str(error).partition(': fetch ')
-            return Check('task data', FAIL, found, (f'fetch {fix}',))
+            found, fetch, fix = str(error).partition(': fetch ')
+            return Check('task data', FAIL, found, (f'fetch {fix}',) if fetch else ())
         return Check('task data', OK, ', '.join(str(path) for path in files.values()))
-    kept = Path(os.environ.get('TFDS_DATA_DIR') or Path.home() / 'tensorflow_datasets') / config.task.name
-    if kept.is_dir():
-        return Check('task data', OK, f'{kept}')
     return Check('task data', WARN, f'{config.task.name} will be downloaded; or set config.task.manual_dir')
 
 

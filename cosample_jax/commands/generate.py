@@ -44,13 +44,10 @@ def main(args) -> None:
 
 
 def _problem(workdir, problem_id: str) -> Problem:
-    split = problem_id.partition('/')[0]
-    problems = {p.id: p for p in workdir.problems(split)}
+    problems = {problem.id: problem for split in workdir.splits() for problem in workdir.problems(split)}
     if problem_id not in problems:
-        raise UserError(
-            f'--problem={problem_id}: the {split!r} split has {len(problems)} problems'
-            f'{did_you_mean(problem_id, problems)}'
-        )
+        near = did_you_mean(problem_id, problems)
+        raise UserError(f'--problem={problem_id}: none of the {len(problems):,} problems of the run{near}')
     return problems[problem_id]
 
 
@@ -59,7 +56,7 @@ def _model(name: str, config, workdir):
     if name in config.models:
         variant = gemma_config.variant(config.models[name].variant)
         base = checkpoint.load_weights(workdir.model_dir(name), variant, model.compute_dtype())
-        return variant, config.models[name].chat, base, workdir.problems('shots')
+        return variant, config.models[name].chat, base, asking.shots(workdir)
     grid = {cell.name: cell for cell in cells.grid(config)}
     if name not in grid:
         raise UserError(

@@ -57,7 +57,7 @@ def main(args) -> None:
 def _problems(config, workdir, purpose: str) -> list[Problem]:
     """The problems of the split that `purpose` names; a workdir that was never prepared gets them now."""
     if not workdir.is_done('prepare') and not workdir.path('data', f'{purpose}.parquet').exists():
-        splits = tasks.get(config.task.name).build(config)
+        splits = tasks.build(config)
         if purpose not in splits:
             raise UserError(
                 f'--purpose={purpose}: {config.task.name} has no such problems{did_you_mean(purpose, splits)}'

@@ -3,9 +3,13 @@
 import time
 
 from cosample_jax.errors import UserError
+from cosample_jax.gemma.tokenizer import Tokenizer
 
 
 def main(args) -> None:
+    if args.show_prompt:
+        _show_prompts(args.config)
+        return
     if args.compile and not args.topology:
         raise UserError('--compile needs --topology, a slice such as v5e:2x4')
     if args.compile:
@@ -18,6 +22,23 @@ def main(args) -> None:
     if args.compile:
         _compile(args.config, slice_, prediction['memory'], aot)
     plan.require_fit(prediction)
+
+
+def _show_prompts(config) -> None:
+    """What the sources are asked first: the prompt to the letter, its hash (the same for any question) and tokens."""
+    from cosample_jax import plan, tasks
+    from cosample_jax.sampling import asking
+
+    splits, tokenizer = tasks.build(config), plan.planning_tokenizer(config)
+    problem, shots = splits['train'][0], splits.get('shots', [])
+    about = '' if isinstance(tokenizer, Tokenizer) else 'about '
+    for chat in dict.fromkeys(config.models[source].chat for source in config.roles.sources):
+        sources = [name for name in config.roles.sources if config.models[name].chat == chat]
+        template = tasks.template(config, tokenizer, chat)
+        count = f'{about}{len(template.prompt(problem.question, shots)):,} tokens'
+        print(f'{" and ".join(sources)}: {count} for {problem.id}, sha256 {asking.prompt_hash(template, shots)}')
+        print(template.spelled(problem.question, shots))
+        print(f'[a sample ends with {" or ".join(map(repr, template.stop_strings)) or "<end_of_turn>"}]\n')
 
 
 def _compile(config, slice_, section: dict, aot) -> None:

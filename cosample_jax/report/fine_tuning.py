@@ -7,9 +7,11 @@ from cosample_jax.report.page import Column, Markup, tag
 
 
 def section(
-    scores: Sequence[dict], differences: Sequence[dict], gains: Sequence[dict], seeds: int, draw
+    scores: Sequence[dict], differences: Sequence[dict], gains: Sequence[dict], gaps: Sequence[dict], seeds: int, draw
 ) -> tuple[str, str, Markup]:
-    """(anchor, title, HTML) from the tables of `analysis.outcomes`; `draw` as in `sections`."""
+    """(anchor, title, HTML) from the tables of `analysis.outcomes` and of `analysis.functional_gap`; `draw` as in
+    `sections`.
+    """
     models = list(dict.fromkeys(row['model'] for row in scores))
     splits = [split for split in ('test', 'functional') if split in scores[0]]
     interval = 'Wilson' if seeds == 1 else 'two-level bootstrap over seeds and problems'
@@ -42,6 +44,7 @@ def section(
         parts.append(_scores_table(model, [row for row in scores if row['model'] == model], splits))
     parts.append(_differences_table(differences))
     parts.append(_gains_table(gains))
+    parts.append(_gaps_table(gaps))
     parts.append(_votes_figures(scores, models, draw))
     return 'training', 'Fine-tuning', page.section('training', 'Fine-tuning', *parts)
 
@@ -143,6 +146,26 @@ def _gains_table(rows):
     note = 'pass@1 in points, paired over the same problems; the base model is few-shot.'
     table = page.table('Gain over the base model', note, columns, rows, starts)
     return tag('details', tag('summary', 'Gain of every cell over its base model, as a table'), table)
+
+
+def _gaps_table(rows):
+    if not rows:
+        return ''
+    starts = [i for i in range(1, len(rows)) if rows[i]['model'] != rows[i - 1]['model']]
+    columns = [
+        Column('trained model', lambda r: r['model'], text=True),
+        Column('trained on', _data_name, text=True),
+        Column('static', lambda r: page.percent(r['static'])),
+        Column('functional', lambda r: page.percent(r['functional'])),
+        Column('static − functional', cells.difference),
+        Column('detectable', cells.detectable),
+        Column('problems', lambda r: f'{r["problems"]:,}'),
+    ]
+    note = (
+        'pass@1 on problems as published and on the same problems with new numbers, in points, paired over them. A '
+        'model that has memorised problems is better on the static ones.'
+    )
+    return page.table('Static against functional problems', note, columns, rows, starts)
 
 
 def _votes_figures(scores, models, draw):

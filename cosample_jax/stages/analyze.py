@@ -16,7 +16,7 @@ from cosample_jax.errors import UserError
 
 # Pools of these purposes belong to source models: sampled ones ('train') or imported ones. What is drawn to
 # evaluate fine-tuned models has purposes of its own.
-PURPOSES = ('train', 'validation', 'test', 'functional')
+PURPOSES = ('train', 'validation', 'test', 'functional', 'static')
 TABLES = ('curves', 'matched', 'by_level', 'overlap', 'kept', 'models')
 
 

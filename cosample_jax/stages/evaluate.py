@@ -78,7 +78,7 @@ class _Evaluation:
         self.config, self.workdir, self.task = config, workdir, task
         self.template = tasks.template(config, tokenizer, config.models[subject.record['model']].chat)
         self.variant = gemma_config.variant(subject.variant)
-        self.shots = workdir.problems('shots') if subject.base else []
+        self.shots = asking.shots(workdir) if subject.base else []
         if subject.base:
             directory = workdir.model_dir(subject.record['model'])
             self.params = checkpoint.load_weights(directory, self.variant, model.compute_dtype())
@@ -124,6 +124,7 @@ class _Evaluation:
         settings = memory.with_slots(settings, self.variant, self.config.mesh, requests)
         engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
         store = self.workdir.pool(purpose, self.cell)
+        asking.store_prompt(store.directory, self.template, self.shots)
         fill_pool(store, engine, requests, text=self.template.text, model=self.cell)
         return sum(store.table().column('num_tokens').to_pylist())
 

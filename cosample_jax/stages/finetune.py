@@ -63,23 +63,27 @@ def _num_steps(config, cell: cells.Cell) -> int:
 
 
 class Lessons(NamedTuple):
-    """What a cell learns from, as it is and as tokens; and how many were dropped because no row takes them."""
+    """What a cell learns from, as it is and as tokens; and how many were dropped because no row takes them, or because
+    they quote a test problem.
+    """
 
     kept: list[cells.Kept]
     examples: list[packing.Example]
     too_long: int
+    contaminated: int
 
 
 def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation: Validation, bar) -> dict:
     """Trains a cell once per learning rate and returns the record of the best run by validation accuracy."""
     settings = config.finetune
     steps, batch_size = settings.steps[cell.model][cell.budget], settings.batch_size[cell.model]
-    kept, examples, too_long = lessons
+    kept, examples, too_long, contaminated = lessons
     record = {
         **cell._asdict(),
         'cell': cell.name,
         'kept': len(kept),
         'too_long': too_long,
+        'contaminated': contaminated,
         'unique': len({(k.problem.id, k.solution) for k in kept}),
         'problems': len({k.problem.id for k in kept}),
     }
@@ -149,7 +153,9 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
 
 def _lessons(data: str, level: str, chat: bool, config, workdir, tokenizer: Tokenizer) -> Lessons:
     """UserError for an example that no row takes, unless config.finetune.too_long is 'drop'."""
-    kept = cells.training_data(config, workdir, data, level)
+    kept, contaminated = cells.training_data(config, workdir, data, level)
+    if contaminated:
+        print(f'{data} data ({level} budget): {contaminated:,} solutions quote a test problem and are left out')
     template = tasks.template(config, tokenizer, chat)
     examples = [packing.lesson(template.prompt(k.problem.question), template.answer(k.solution)) for k in kept]
     lengths = [packing.positions(example) for example in examples]
@@ -162,4 +168,4 @@ def _lessons(data: str, level: str, chat: bool, config, workdir, tokenizer: Toke
             f'({config.finetune.row_length}) to {lengths[longest]}, or leave them out with '
             '--config.finetune.too_long=drop'
         )
-    return Lessons([kept[i] for i in which], [examples[i] for i in which], len(kept) - len(which))
+    return Lessons([kept[i] for i in which], [examples[i] for i in which], len(kept) - len(which), contaminated)

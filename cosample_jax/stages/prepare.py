@@ -26,7 +26,10 @@ def run(config, workdir) -> dict:
         for name, entry in config.models.items()
         if entry.init not in ('package', 'pretrain') and not checkpoint.has_weights(workdir.model_dir(name))
     }
-    splits = task.build(config)
+    splits = tasks.build(config)
+    notes = list(getattr(splits, 'notes', ()))
+    if notes:
+        print(*notes, sep='\n')
     for split, problems in splits.items():
         workdir.write_problems(split, problems)
     _prepare_tokenizer(config, workdir, task, given)
@@ -50,6 +53,7 @@ def run(config, workdir) -> dict:
     ]
     return {
         'problems': {split: len(problems) for split, problems in splits.items()},
+        'left_out': notes,
         'longest_problem_tokens': int(np.max(lengths)),
         'models_imported': imported,
     }

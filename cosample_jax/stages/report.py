@@ -5,9 +5,11 @@ Writes `report/index.html`, `report/figures/*.{svg,png}` and `report/tables/*.cs
 only.
 """
 
+import json
+
 from cosample_jax import config as config_lib
 from cosample_jax import records
-from cosample_jax.analysis import outcomes, tables
+from cosample_jax.analysis import functional_gap, outcomes, tables
 from cosample_jax.errors import UserError
 from cosample_jax.report import examples, figures, page, sections
 
@@ -26,6 +28,7 @@ def run(config, workdir) -> dict:
     scores, differences, gains = (
         tables.tidy(table(cells, seed)) for table in (outcomes.scores, outcomes.differences, outcomes.gain_over_base)
     )
+    gaps = tables.tidy(functional_gap.functional_gap(cells, _twins(workdir), seed))
     content = sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
@@ -34,11 +37,13 @@ def run(config, workdir) -> dict:
         scores=scores,
         differences=differences,
         gains=gains,
+        gaps=gaps,
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
     )
-    made = _write_tables(workdir, analyses, scores=scores, differences=differences, gain_over_base=gains)
+    found = {'scores': scores, 'differences': differences, 'gain_over_base': gains, 'functional_gap': gaps}
+    made = _write_tables(workdir, analyses, **found)
     drawn = []
 
     def draw(name, figure, alt, caption, single=False):
@@ -72,6 +77,14 @@ def _analyses(workdir):
 
 def _cells(workdir):
     return _read(workdir, 'evaluate/results.json', {'cells': []})['cells']
+
+
+def _twins(workdir):
+    """Functional problem -> the static one that it varies."""
+    if 'functional' not in workdir.splits():
+        return {}
+    metas = {problem.id: json.loads(problem.meta or '{}') for problem in workdir.problems('functional')}
+    return {problem_id: meta['static'] for problem_id, meta in metas.items() if 'static' in meta}
 
 
 def _write_tables(workdir, analyses, **others):

@@ -16,7 +16,7 @@ from cosample_jax.sampling.pool import fill_pool
 
 def run(config, workdir) -> dict:
     tokenizer = Tokenizer(workdir.tokenizer_path)
-    shots = workdir.problems('shots')
+    shots = asking.shots(workdir)
     problems = workdir.problems('train')
     counters = {}
     mesh = sharding.run_mesh(config)
@@ -38,6 +38,7 @@ def run(config, workdir) -> dict:
             mesh,
         )
         store = workdir.pool('train', source)
+        asking.store_prompt(store.directory, template, shots)
         with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
             fill_pool(store, engine, requests, text=template.text, model=source, bar=bar)
         table = store.table()

@@ -107,14 +107,16 @@ def build(config) -> dict[str, list[Problem]]:
                 stories.renumber(s, random.Random(f'{config.seed} functional {n}'), BUCKETS['test'])
                 for n, s in enumerate(told[: task.num_functional])
             ]
-            splits['functional'] = [_problem(f'functional/{n}', twin) for n, twin in enumerate(twins)]
+            splits['functional'] = [
+                _problem(f'functional/{n}', twin, static=f'test/{n}') for n, twin in enumerate(twins)
+            ]
     return splits
 
 
-def _problem(problem_id: str, story: Story) -> Problem:
+def _problem(problem_id: str, story: Story, **meta: str) -> Problem:
     derivation, answer = stories.solve(story)
     steps = [[s.op, s.left, s.right] for s in story.steps]
-    meta = json.dumps({'givens': story.givens, 'steps': steps})
+    told = json.dumps({'givens': story.givens, 'steps': steps, **meta})
     return Problem(
         problem_id,
         story.question(),
@@ -122,7 +124,7 @@ def _problem(problem_id: str, story: Story) -> Problem:
         f'{derivation} The answer is {answer}.',
         level=len(story.steps),
         subject='arithmetic',
-        meta=meta,
+        meta=told,
     )
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from cosample_jax import jsonl
 from cosample_jax.errors import UserError
 from cosample_jax.records import Problem, commit
-from cosample_jax.tasks import prompts
+from cosample_jax.tasks import splits as splits_lib
 
 MARKERS = ()  # a program is known by its form
 ANSWERS = 'program'
@@ -99,15 +99,7 @@ def documents(config) -> Iterator[list[tuple[str, str]]]:
     """
     splits = load(config.task.manual_dir)
     problems = splits['train'] + splits['shots']
-    rng = random.Random(f'code {config.seed} documents')
-    while True:
-        rest = rng.sample(problems, len(problems))
-        while rest:
-            count = 1 + len(config.task.shots) * (rng.random() < 0.5)
-            *before, last = rest[:count]
-            del rest[:count]
-            turns = [(prompts.zero_shot(p.question), prompts.target(p.solution) + prompts.STOP) for p in before]
-            yield [*turns, (prompts.zero_shot(last.question), prompts.target(last.solution))]
+    return splits_lib.documents(problems, len(config.task.shots), f'code {config.seed} documents', STOPS)
 
 
 def load(manual_dir: str = '') -> dict[str, list[Problem]]:

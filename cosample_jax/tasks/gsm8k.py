@@ -12,41 +12,22 @@ What is made of the official rows:
 No JAX here; TFDS is imported when data is asked for.
 """
 
-import contextlib
-import hashlib
-import io
-import json
-import os
-import random
 import re
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from cosample_jax import jsonl
 from cosample_jax.errors import UserError
 from cosample_jax.records import Problem
-from cosample_jax.tasks import prompts
+from cosample_jax.tasks import splits as splits_lib
+from cosample_jax.tasks.sources import Rows, Source, content
+from cosample_jax.tasks.splits import Splits
 
 MARKERS = ('####', 'The answer is', 'A:', '"answer":', '\\boxed')
 ANSWERS = 'number'
 
 NUM_VALIDATION = 500
 """Training problems held out, as in the paper; `config.task.num_validation` takes the first of them."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """An official file; `content` is the SHA-256 of its rows, which a mirror in another JSON spelling
-    shares.
-    """
-
-    url: str
-    sha256: str
-    num_bytes: int
-    num_rows: int
-    content: str
 
 
 _URL = 'https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c'
@@ -68,7 +49,7 @@ SOURCES = {
 }
 
 
-def build(config) -> dict[str, list[Problem]]:
+def build(config) -> Splits:
     """The splits 'train', 'validation', 'test' and 'shots' (when config.task.shots names any), all disjoint.
 
     Validation is held out of the training rows by `config.seed`; each split is a seeded shuffle cut to the
@@ -78,79 +59,60 @@ def build(config) -> dict[str, list[Problem]]:
         UserError: the data can neither be read nor downloaded, an unknown shot id, a size larger than the
         data.
     """
+    problems = load(config.task.manual_dir)
+    return split_up(config, problems['train'], problems['test'], 'GSM8K')
+
+
+def split_up(config, train: list[Problem], test: list[Problem], title: str) -> Splits:
+    """`build` with any test problems, of the data called `title`."""
     task = config.task
-    problems = load(task.manual_dir)
-    by_id = {problem.id: problem for problem in problems['train']}
-    unknown = [shot for shot in task.shots if shot not in by_id]
-    if unknown:
-        raise UserError(
-            f'config.task.shots has {unknown[0]!r}: shots are training problems, train/0 to train/{len(by_id) - 1}'
-        )
-    train, validation = _hold_out(config, problems['train'])
-    test = _shuffled(problems['test'], f'{config.seed} test')
+    shots = splits_lib.shots(config, train)
+    rest, validation = _hold_out(config, train)
+    rest, note = splits_lib.decontaminated(rest, test)
+    test = splits_lib.shuffled(test, f'gsm8k {config.seed} test')
     splits = {
-        'train': _first(train, task.num_train, 'train'),
-        'validation': _first(validation, task.num_validation, 'validation'),
-        'test': _first(test, task.num_test, 'test'),
+        'train': splits_lib.first(rest, task.num_train, 'train', title),
+        'validation': splits_lib.first(validation, task.num_validation, 'validation', title),
+        'test': splits_lib.first(test, task.num_test, 'test', title),
     }
-    if task.shots:
-        splits['shots'] = [by_id[shot] for shot in task.shots]
-    return splits
+    return Splits(splits | ({'shots': shots} if shots else {}), [note])
 
 
 def documents(config) -> Iterator[list[tuple[str, str]]]:
-    """Endless text to train a tokenizer or a model on: lists of turns (prompt, what is written after it).
+    """Endless text to train a tokenizer or a model on (:func:`cosample_jax.tasks.splits.documents`).
 
-    It is made of the training problems, reshuffled every epoch: shots included, validation left out,
-    because checkpoints are chosen by it. Half of the documents are one problem, half are as many more as the
-    prompt has shots, in the form of the few-shot prompt, so that its prefix is something the model knows.
+    It is made of the training problems: shots included, validation left out, because checkpoints are chosen by it.
     """
     problems = load(config.task.manual_dir)['train']
     held_out = {problem.id for problem in _hold_out(config, problems)[1]}
     problems = [problem for problem in problems if problem.id not in held_out]
-    rng = random.Random(f'gsm8k {config.seed} documents')
-    while True:
-        rest = rng.sample(problems, len(problems))
-        while rest:
-            count = 1 + len(config.task.shots) * (rng.random() < 0.5)
-            *shots, last = rest[:count]
-            del rest[:count]
-            turns = [(prompts.zero_shot(shot.question), prompts.target(shot.solution) + prompts.STOP) for shot in shots]
-            yield [*turns, (prompts.zero_shot(last.question), prompts.target(last.solution))]
+    return splits_lib.documents(problems, len(config.task.shots), f'gsm8k {config.seed} documents')
 
 
 def load(manual_dir: str = '') -> dict[str, list[Problem]]:
-    """All official problems in row order, `{'train': ..., 'test': ...}`, through TFDS.
-
-    TFDS keeps the prepared data under `$TFDS_DATA_DIR` (default `~/tensorflow_datasets`).
+    """All official problems in row order, `{'train': ..., 'test': ...}`, through TFDS, which keeps them.
 
     Raises:
         UserError: says which files to fetch from where, and where to put them.
     """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-    from tensorflow_datasets.core.download.util import DownloadError
-
-    from cosample_jax.tasks import gsm8k_builder
+    from cosample_jax.tasks import builder
 
     files = find_files(manual_dir) if manual_dir else None
-    tfds.disable_progress_bar()
-    builder = gsm8k_builder.Gsm8k(files=files, data_dir=os.environ.get('TFDS_DATA_DIR'), file_format='array_record')
-    if not builder.data_path.exists():
-        print(f'GSM8K: {"reading local files" if files else "downloading"}, kept in {builder.data_path}')
-        try:
-            if not files:
-                # TFDS retries for minutes where there is no network.
-                urllib.request.urlopen(SOURCES['test'].url, timeout=30).close()
-            with contextlib.redirect_stdout(io.StringIO()):  # it announces a download of "Unknown size"
-                builder.download_and_prepare()
-        except (OSError, DownloadError, NonMatchingChecksumError) as error:
-            if files:
-                raise
-            reason = str(error).split('\n')[0]
-            raise UserError(f'GSM8K cannot be downloaded ({reason}): {_instructions("a directory")}') from error
-    data = builder.as_data_source()
-    return {split: [_problem(row) for row in data[split]] for split in SOURCES}
+
+    def make(downloads: dict[str, Path]) -> dict[str, Rows]:
+        return {split: _numbered(split, path) for split, path in (files or downloads).items()}
+
+    fields = ('id', 'question', 'answer')
+    sources = {} if files else SOURCES
+    rows = builder.prepared('gsm8k', 'GSM8K', make, fields, sources, _instructions('a directory'))
+    return {split: [_problem(row) for row in rows[split]] for split in SOURCES}
+
+
+def _numbered(split: str, path: Path) -> Rows:
+    return [
+        {'id': f'{split}/{index}', 'question': row['question'], 'answer': row['answer']}
+        for index, row in enumerate(read_rows(path))
+    ]
 
 
 def find_files(manual_dir: str) -> dict[str, Path]:
@@ -165,10 +127,10 @@ def find_files(manual_dir: str) -> dict[str, Path]:
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             raise UserError(f'GSM8K: {candidates[0]} is not there: {_instructions(manual_dir)}')
-        rows = [json.dumps([row['question'], row['answer']]) + '\n' for row in read_rows(path)]
+        rows = [(row['question'], row['answer']) for row in read_rows(path)]
         if len(rows) != source.num_rows:
             raise UserError(f'{path} has {len(rows)} problems, GSM8K has {source.num_rows}: fetch {source.url} again')
-        if hashlib.sha256(''.join(rows).encode()).hexdigest() != source.content:
+        if content(rows) != source.content:
             raise UserError(f'{path} does not hold the official GSM8K rows: fetch {source.url} again')
         files[split] = path
     return files
@@ -185,27 +147,16 @@ def _instructions(directory: str) -> str:
     return f'fetch {urls} into {directory} (train.jsonl, test.jsonl) and set config.task.manual_dir to it'
 
 
-def _problem(row: dict) -> Problem:
-    problem_id, question, written = (row[name].decode() for name in ('id', 'question', 'answer'))
-    steps, _, answer = written.rpartition('####')
+def _problem(row: dict[str, str]) -> Problem:
+    steps, _, answer = row['answer'].rpartition('####')
     # No blank lines: a blank line is where a solution ends.
     lines = [line.strip() for line in re.sub(r'<<[^<>]*>>', '', steps).splitlines()]
     answer = answer.strip()
     solution = '\n'.join([*filter(None, lines), f'The answer is {answer}.'])
-    return Problem(problem_id, question.strip(), answer, solution, subject='gsm8k')
+    return Problem(row['id'], row['question'].strip(), answer, solution, subject='gsm8k')
 
 
 def _hold_out(config, problems: list[Problem]) -> tuple[list[Problem], list[Problem]]:
     """(train, validation), shuffled, without the shots."""
-    rest = [p for p in _shuffled(problems, f'{config.seed} train') if p.id not in set(config.task.shots)]
+    rest = [p for p in splits_lib.shuffled(problems, f'gsm8k {config.seed} train') if p.id not in config.task.shots]
     return rest[NUM_VALIDATION:], rest[:NUM_VALIDATION]
-
-
-def _shuffled(problems: list[Problem], seed: str) -> list[Problem]:
-    return random.Random(f'gsm8k {seed}').sample(problems, len(problems))
-
-
-def _first(problems: list[Problem], size: int, split: str) -> list[Problem]:
-    if size > len(problems):
-        raise UserError(f'config.task.num_{split} is {size}: GSM8K has {len(problems)} {split} problems here')
-    return problems[:size]

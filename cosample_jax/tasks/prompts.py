@@ -9,8 +9,10 @@ Base models continue a page of questions and answers (:class:`Page`). Few-shot::
     A:
 
 Zero-shot (fine-tuned models) is the last two lines alone. The blank line ends a solution: base models run on into the
-next question, so it is a stop, and so is the beginning of that question. Programs have blank lines of their own: there
-the beginning of the next question is the only stop (a task's ``STOPS``).
+next question, so it is a stop, and so is the beginning of that question. A solution that has blank lines itself (MATH's
+have, and what instruction-tuned models write) gets single line breaks instead wherever it is shown or taught: models
+then write none, and the stop cuts nothing short. Programs keep theirs: there the beginning of the next question is the
+only stop (a task's ``STOPS``).
 
 Instruction-tuned models are asked and taught in turns (:class:`Turns`); shots are earlier turns::
 
@@ -29,19 +31,20 @@ from cosample_jax.records import Problem
 
 STOP = '\n\n'
 STOP_STRINGS = (STOP, '\nQ:')
+_BLANK_LINES = re.compile(r'\n\s*\n')
 
 
 def zero_shot(question: str) -> str:
     return f'Q: {question}\nA:'
 
 
-def target(solution: str) -> str:
-    """What a model is to write after the prompt."""
-    return f' {solution}'
+def target(solution: str, stops: Sequence[str] = STOP_STRINGS) -> str:
+    """What a model is to write after the prompt; blank lines become line breaks where a blank line would end it."""
+    return ' ' + (_BLANK_LINES.sub('\n', solution) if STOP in stops else solution)
 
 
-def few_shot(shots: Sequence[Problem], question: str) -> str:
-    return ''.join(zero_shot(s.question) + target(s.solution) + STOP for s in shots) + zero_shot(question)
+def few_shot(shots: Sequence[Problem], question: str, stops: Sequence[str] = STOP_STRINGS) -> str:
+    return ''.join(zero_shot(s.question) + target(s.solution, stops) + STOP for s in shots) + zero_shot(question)
 
 
 def before_stop(text: str, stops: Sequence[str] = STOP_STRINGS) -> str:
@@ -63,16 +66,15 @@ class Page:
 
     def prompt(self, question: str, shots: Sequence[Problem] = ()) -> list[int]:
         """Tokenised whole: pieces tokenised apart give other tokens at the seams."""
-        return self.tokenizer.encode(few_shot(shots, question), bos=True)
+        return self.tokenizer.encode(few_shot(shots, question, self.stop_strings), bos=True)
+
+    def spelled(self, question: str, shots: Sequence[Problem] = ()) -> str:
+        """The same prompt to read, control tokens by name."""
+        return f'<bos>{few_shot(shots, question, self.stop_strings)}'
 
     def answer(self, solution: str) -> list[int]:
-        """What is to be learned after the prompt. Tokenised apart from it, as it is when the model is asked.
-
-        Paragraphs, as an instruction-tuned model writes them, become lines where a blank one would end the sample.
-        """
-        if STOP in self.stop_strings:
-            solution = re.sub('\n\n+', '\n', solution)
-        return [*self.tokenizer.encode(target(solution)), self.tokenizer.eos]
+        """What is to be learned after the prompt. Tokenised apart from it, as it is when the model is asked."""
+        return [*self.tokenizer.encode(target(solution, self.stop_strings)), self.tokenizer.eos]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What a sample says, up to where it stopped."""
@@ -101,6 +103,11 @@ class Turns:
             ids += [*self._asked(shot.question), *self.answer(shot.solution), *newline]
         return ids + self._asked(question)
 
+    def spelled(self, question: str, shots: Sequence[Problem] = ()) -> str:
+        """The same prompt to read, control tokens by name."""
+        told = ''.join(f'{_turn(s.question)}{s.solution.strip()}<end_of_turn>\n' for s in shots)
+        return f'<bos>{told}{_turn(question)}'
+
     def _asked(self, question: str) -> list[int]:
         encode, (start, end) = self.tokenizer.encode, self.tokenizer.vocabulary.turns
         return [start, *encode(f'user\n{question.strip()}'), end, *encode('\n'), start, *encode('model\n')]
@@ -112,6 +119,10 @@ class Turns:
     def text(self, tokens: Sequence[int]) -> str:
         """What a sample says, blank lines and all."""
         return self.tokenizer.decode(tokens)
+
+
+def _turn(question: str) -> str:
+    return f'<start_of_turn>user\n{question.strip()}<end_of_turn>\n<start_of_turn>model\n'
 
 
 Template = Page | Turns

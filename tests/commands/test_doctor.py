@@ -251,3 +251,12 @@ def test_every_real_variant_has_a_source():
 
     assert set(sources.SOURCES) == {name for name, variant in VARIANTS.items() if variant.nominal_params}
     assert 'no published weights' in sources.steps('mini_weak', 'x', 'config.models.weak')[0]
+
+
+def test_what_cannot_be_downloaded_must_be_there(examine, tmp_path, shared_data):
+    status, checks, _ = examine(config='configs/math.py')
+    assert status == 2 and checks['task data'][0] == 'FAIL'
+    assert checks['task data'][1].startswith('config.task.manual_dir is empty: MATH')
+    assert examine(config=f'configs/math.py:manual_dir={shared_data}')[1]['task data'][0] == 'ok'
+    _, checks, printed = examine(config=f'configs/own_data.py:data={tmp_path}')
+    assert checks['task data'][0] == 'FAIL' and 'train.jsonl is not there: write train.jsonl' in printed

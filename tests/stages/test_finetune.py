@@ -32,7 +32,7 @@ def make(too_long, row_length, chat=False):
 
 
 def test_examples_end_with_eos_begin_with_bos_and_learn_the_solution_alone():
-    kept, examples, too_long = make('fail', 64)
+    kept, examples, too_long, _ = make('fail', 64)
     assert too_long == 0 and [k.problem.id for k in kept] == ['p4', 'p20', 'p9', 'p21']
     tokens, learn = examples[0]
     assert tokens == [2, *map(ord, 'Q: qqqq\nA: s'), 1]
@@ -62,7 +62,8 @@ def test_each_cell_has_the_lessons_and_the_validation_of_its_model(tmp_path, mon
         problems=lambda split: PROBLEMS,
         cell_dir=lambda name: tmp_path / name,
     )
-    monkeypatch.setattr(cells, 'training_data', lambda *_: [cells.Kept(p, p.solution) for p in PROBLEMS])
+    data = cells.Training([cells.Kept(p, p.solution) for p in PROBLEMS], contaminated=0)
+    monkeypatch.setattr(cells, 'training_data', lambda *_: data)
     seen = {}
 
     def train(cell, config, workdir, lessons, validation, bar):
@@ -86,5 +87,5 @@ def test_examples_longer_than_a_row_fail_and_the_longest_is_named():
 
 
 def test_or_they_are_dropped_and_counted():
-    kept, examples, too_long = make('drop', 24)
+    kept, examples, too_long, _ = make('drop', 24)
     assert too_long == 2 and [k.problem.id for k in kept] == ['p4', 'p9'] and len(examples) == 2

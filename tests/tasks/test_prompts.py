@@ -81,6 +81,20 @@ def test_a_page_is_asked_and_taught_as_text(tokenizer):
     assert template.answer('So:\n\n\nIt is 5.') == template.answer('So:\nIt is 5.')
 
 
+@pytest.mark.parametrize('chat', [True, False])
+def test_what_is_shown_is_what_is_asked(tokenizer, chat):
+    template = prompts.template(tokenizer, chat)
+    shown = template.spelled(QUESTION, SHOTS)
+    asked = template.prompt(QUESTION, SHOTS)
+    assert asked == (spelled(tokenizer, shown) if chat else tokenizer.encode(shown.removeprefix('<bos>'), bos=True))
+
+
+def test_a_shot_and_a_lesson_have_no_blank_line():
+    page = prompts.few_shot([Problem('s/0', 'Ann?', '5', 'So:\n\n  It\n \n\nis 5.')], 'Bo?')
+    assert page == 'Q: Ann?\nA: So:\n  It\nis 5.\n\nQ: Bo?\nA:'
+    assert prompts.before_stop(prompts.target('So:\n\n  It\n \n\nis 5.')) == ' So:\n  It\nis 5.'
+
+
 def test_only_a_page_is_cut_at_a_blank_line():
     tokenizer = embedded.tokenizer()
     tokens = tokenizer.encode('So:\n\nIt is 5.\nQ: 6')
