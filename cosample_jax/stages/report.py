@@ -7,7 +7,7 @@ only.
 
 from cosample_jax import config as config_lib
 from cosample_jax import records
-from cosample_jax.analysis import outcomes, tables
+from cosample_jax.analysis import agreement, outcomes, tables
 from cosample_jax.errors import UserError
 from cosample_jax.report import examples, figures, page, sections
 
@@ -26,6 +26,7 @@ def run(config, workdir) -> dict:
     scores, differences, gains = (
         tables.tidy(table(cells, seed)) for table in (outcomes.scores, outcomes.differences, outcomes.gain_over_base)
     )
+    judges = _evaluated_judges(workdir, cells)
     content = sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
@@ -34,11 +35,14 @@ def run(config, workdir) -> dict:
         scores=scores,
         differences=differences,
         gains=gains,
+        judges=judges,
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
     )
-    made = _write_tables(workdir, analyses, scores=scores, differences=differences, gain_over_base=gains)
+    made = _write_tables(
+        workdir, analyses, scores=scores, differences=differences, gain_over_base=gains, evaluated_judges=judges
+    )
     drawn = []
 
     def draw(name, figure, alt, caption, single=False):
@@ -74,6 +78,15 @@ def _cells(workdir):
     return _read(workdir, 'evaluate/results.json', {'cells': []})['cells']
 
 
+def _evaluated_judges(workdir, cells):
+    """What every judge said of the right greedy solutions of the evaluated models."""
+    rows = []
+    for split in dict.fromkeys(split for cell in cells for split in cell['results']):
+        judged = agreement.verdicts(workdir, f'{split}-greedy', [cell['cell'] for cell in cells])
+        rows += [{'split': split, **row} for row in agreement.judges_table(judged)]
+    return tables.tidy(rows)
+
+
 def _write_tables(workdir, analyses, **others):
     made = dict(others)
     for purpose, document in analyses.items():
@@ -88,7 +101,8 @@ def _example(workdir, analyses):
     purpose = next(iter(analyses))
     pools = {}
     for model in (row['model'] for row in analyses[purpose]['models']):
-        stores = (room(purpose, model) for room in (workdir.pool, workdir.grades, workdir.judgments))
+        judgments = workdir.judgments(purpose, model, analyses[purpose]['judge'])
+        stores = (workdir.pool(purpose, model), workdir.grades(purpose, model), judgments)
         pools[model] = examples.examples(*(store.read() for store in stores))
     return examples.choose(workdir.problems(purpose), pools)
 
