@@ -272,6 +272,11 @@ def all_models(config) -> dict[str, ConfigDict]:
     return dict(config.models.items()) | ({JUDGE: config.judge.model} if JUDGE in config.judge.by else {})
 
 
+def field_of(model: str) -> str:
+    """Where a model of `all_models` stands, as a message names it."""
+    return 'config.judge.model' if model == JUDGE else f'config.models.{model}'
+
+
 def num_params(config, model: str) -> float:
     """The P of 2P for a model: analytic, or as advertised when `config.budget.params` is 'nominal'."""
     from cosample_jax.gemma import config as gemma_config

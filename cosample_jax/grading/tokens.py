@@ -16,6 +16,7 @@ _SPELLINGS = tuple(
         (r'\\(?:begin|end)\{(?:[a-z]*matrix|array|cases)\}', r' \\matrix '),
         (r'\\[&#$](?=\s*\d)', ' # '),  # an operator that a problem defines
         (r'\\n(?![a-z])', '\n'),  # a line end inside JSON
+        (r'(?m)^[ \t]*(?:[-*•][ \t]+)+', '\n'),  # bullets
         (r'\\(?:text|textbf|mbox|mathrm|mathbf|textit)\s*\{([^{}]*)\}', r' \1 '),
         (r',?\\!|\{,\}', ','),
         (r'\\(?:left|right|displaystyle|quad|qquad|big|Big|phantom\{[^{}]*\})(?![A-Za-z])|\\[,;: (){}]|[~&`]', ' '),
@@ -36,10 +37,9 @@ _SPELLINGS = tuple(
         (r'½', ' 1/2'),
         (r'¼', ' 1/4'),
         (r'¾', ' 3/4'),
-        (r'(?m)^[ \t]*(?:[-*•][ \t]+)+', '\n'),  # bullets
         (r'(?<=\d)\*\*(?=\d)', '^'),
         (r'\*\*|__', ' '),
-        (r'\n\s*(?=[=≈+/])|(?<=[-=≈+*/])\s*\n', ' '),  # an equation goes on in the next line
+        (r'\n\s*(?=[=≈+*/])|(?<=[-=≈+*/])\s*\n', ' '),  # an equation goes on in the next line
         (r'!(?=\s*(?:[A-Z"]|$))', '.'),
     )
 )
@@ -142,8 +142,10 @@ def _is_torn(before: str, number: str) -> bool:
 
 
 def _operator_word(tokens: Tokens, i: int) -> Token:
-    """The token, or the operator that it is: `3 times 4`, and an x between two numbers."""
+    """The token, or the operator that it is: `3 times 4`, `5 percent`, and an x between two numbers."""
     token = tokens[i]
+    if token.text == 'percent' and i and tokens[i - 1].kind in ('num', 'close'):
+        return token._replace(kind='percent')
     if not 0 < i < len(tokens) - 1:
         return token
     before, after = tokens[i - 1], tokens[i + 1]

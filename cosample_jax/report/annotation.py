@@ -16,17 +16,20 @@ COLUMNS = ('id', 'problem', 'gold', 'solution', 'verdict', 'note')
 
 _CSS = """\
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 17px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+body { margin: 0; min-height: 100dvh; display: flex; flex-direction: column; background: var(--page); color: var(--ink); font: 17px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 header, footer { position: sticky; z-index: 2; background: var(--card); }
 header { top: 0; border-bottom: 1px solid var(--line); }
 footer { bottom: 0; border-top: 1px solid var(--line); padding-bottom: env(safe-area-inset-bottom); }
-header > div, footer > div, main { max-width: 860px; margin: 0 auto; padding: .7rem 1.2rem; }
+header > div, footer > div, main { width: 100%; max-width: 860px; margin: 0 auto; padding: .7rem 1.2rem; }
 header > div { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem 1rem; }
 header strong { margin-right: auto; }
-progress { width: 9rem; height: .5rem; accent-color: var(--accent); }
+progress { width: 9rem; height: .5rem; appearance: none; border: 0; border-radius: 9px; overflow: hidden; background: var(--line); }
+progress::-webkit-progress-bar { background: var(--line); }
+progress::-webkit-progress-value { background: var(--accent); }
+progress::-moz-progress-bar { background: var(--accent); }
 .soft, label, kbd { color: var(--soft); }
 .soft { font-size: .9rem; font-variant-numeric: tabular-nums; }
-main { padding-top: 1.2rem; padding-bottom: 2rem; }
+main { flex: 1; padding-top: 1.2rem; padding-bottom: 2rem; }
 details { margin-bottom: 1.2rem; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .6rem 1rem; }
 summary { cursor: pointer; font-weight: 600; }
 details p { margin: .5rem 0; }
@@ -48,6 +51,8 @@ kbd { font: .78rem ui-monospace, Menlo, Consolas, monospace; border: 1px solid v
 @media (max-width: 40rem) {
   body { font-size: 16px; }
   kbd { display: none; }
+  header strong { width: 100%; }
+  progress { flex: 1; width: auto; min-width: 4rem; }
   header > div, footer > div, main { padding-left: .9rem; padding-right: .9rem; }
   footer > div { display: grid; grid-template-columns: 1fr 1fr 1fr; }
   .end { grid-column: 1 / -1; margin: 0; display: grid; grid-template-columns: 1fr 1fr; }

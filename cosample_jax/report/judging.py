@@ -50,14 +50,14 @@ def _agreement(rows: Sequence[dict]) -> Markup:
         Column('solutions of', lambda r: 'all models' if r['model'] == ALL_MODELS else r['model'], text=True),
         Column('both judged', lambda r: f'{r["labelled"]:,}'),
         Column('both wrong', lambda r: f'{r["wrong_wrong"]:,}'),
-        Column('wrong to the judge only', lambda r: f'{r["wrong_valid"]:,}'),
-        Column('wrong to people only', lambda r: f'{r["valid_wrong"]:,}'),
+        Column('judge only', lambda r: f'{r["wrong_valid"]:,}'),
+        Column('people only', lambda r: f'{r["valid_wrong"]:,}'),
         Column('both valid', lambda r: f'{r["valid_valid"]:,}'),
         Column('sensitivity', lambda r: page.percent(r['sensitivity'], 0)),
         Column('specificity', lambda r: page.percent(r['specificity'], 0)),
         Column("Cohen's kappa", _kappa),
     ]
-    note = 'Solutions that both called valid or wrong. Small print: 95% intervals.'
+    note = 'Solutions that both called valid or wrong; only: wrong to one of the two. Small print: 95% intervals.'
     return page.table('Judges against people', note, columns, rows)
 
 

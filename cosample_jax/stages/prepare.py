@@ -20,10 +20,7 @@ TOKENIZER_DOCUMENTS = 20_000
 def run(config, workdir) -> dict:
     task = tasks.get(config.task.name)
     judge.names(config, task)
-    models = {
-        'config.judge.model' if name == config_lib.JUDGE else f'config.models.{name}': (name, entry)
-        for name, entry in config_lib.all_models(config).items()
-    }
+    models = {config_lib.field_of(name): (name, entry) for name, entry in config_lib.all_models(config).items()}
     # Before anything is written: both are refused in a second or not at all.
     given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
     found = {

@@ -17,6 +17,7 @@ She has 16 - 3 - 4 = 9 eggs.
 20% of 50 = 10
 20% of the 50 marbles = 10
 50 * 20% = 10
+20 percent of 50 = 10
 100% - 40% = 60%
 10/50 * 100 = 20%
 1/2 of 50 = 25
@@ -47,6 +48,7 @@ The answer (3 + 4 = 7) is 7.
 \\begin{align*} 3 \\cdot 4 &= 12 \\\\ &= 10 + 2 \\end{align*}
 90^\\circ - 30^\\circ = 60^\\circ
 \\frac{360^\\circ}{6} = 60^\\circ
+\\frac{15}{25}=\\boxed{60} percent
 48 / 2 = <<48/2=24>>24 clips
 22 / 7 ≈ 3.14
 """.strip().split('\n')
@@ -181,3 +183,8 @@ def test_gold_solutions_of_gsm8k_are_not_flagged_and_planted_errors_are(shared_d
 def test_gold_solutions_of_math_are_not_flagged(shared_data):
     texts = [row['solution'] for row in rows(shared_data, 'math_test.jsonl')]
     assert sum(calculator.check(text)[0] == 'wrong' for text in texts) <= 0.005 * len(texts)
+
+
+def test_lines_that_go_on():
+    assert calculator.check('$\\frac{1}{2}\n\\cdot 3 \\cdot 4 = 6$')[0] == 'valid'
+    assert calculator.check('3 * 4\n= 12\n* 12 - 2 = 10')[0] == 'valid'  # the second star is a bullet
