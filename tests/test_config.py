@@ -81,6 +81,12 @@ CHATTY = ConfigDict({'variant': 'tiny_weak', 'init': 'package', 'chat': 'yes', '
         ({'finetune__learning_rate__weak': ()}, 'config.finetune.learning_rate.weak'),
         ({'finetune__learning_rate__weak': (-1e-3,)}, 'config.finetune.learning_rate.weak'),
         ({'evaluate__maj_problems': 401}, 'config.evaluate.maj_problems is 401'),
+        ({'judge__by': ('step',)}, "config.judge.by has 'step', which is no choice (did you mean 'steps'?)"),
+        ({'judge__by': ('weak', 'weak')}, 'config.judge.by'),
+        ({'judge__by': ('judge',), 'judge__model__variant': 'tiny_weka'}, 'tiny_weak'),
+        ({'judge__by': ('judge',), 'judge__model__variant': 'tiny_weak'}, "config.judge.model.init is ''"),
+        ({'judge__samples': -1}, 'config.judge.samples is -1: it must be at least 0'),
+        ({'judge__max_new_tokens': 0}, 'config.judge.max_new_tokens is 0'),
         ({'task__num_functional': 0}, "above 0, or config.evaluate.splits without 'functional'"),
     ],
 )

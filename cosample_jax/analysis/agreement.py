@@ -87,7 +87,7 @@ def kappa(counts: Confusion) -> Kappa:
     if chance == 1:
         return Kappa(None, None, None)
     low, high = intervals.wilson(agreed, n)
-    return Kappa(*((share - chance) / (1 - chance) for share in (agreed / n, low, high)))
+    return Kappa(*(max(-1.0, (share - chance) / (1 - chance)) for share in (agreed / n, low, high)))
 
 
 def corrected(wrong: int, judged: int, counts: Confusion) -> Corrected:

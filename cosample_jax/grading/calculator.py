@@ -51,7 +51,8 @@ def _equations(segment: Tokens, rounded: dict[Fraction, Fraction]) -> Iterator[t
         # `2 feet = 2 * 12 = 24 inches`, `week 2 = 3 + 4`, `48 = 100% + 20%`: converted or named, not computed.
         if left[-1].unit and (len(left) == 1 or (len(left) == 3 and left[1].op == '/' and not left[0].unit)):
             continue
-        if len(left) == 1 and ((left[0] != before[0] and not left[0].inside) or any(atom.percent for atom in right)):
+        named = left[0] != before[0] or any(atom.percent for atom in right)
+        if len(left) == 1 and not left[0].inside and named:
             continue
         if _adds_measures(left) or _adds_measures(right):
             continue

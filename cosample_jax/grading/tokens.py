@@ -10,6 +10,8 @@ MAX_DEPTH = 12  # of parentheses
 _SPELLINGS = tuple(
     (re.compile(pattern), spelling)
     for pattern, spelling in (
+        (r'[^\S\n]+', ' '),  # so that no pattern below meets a long run of spaces
+        (r'(?: ?\n)+ ?', '\n'),
         (r'<<[^<>]*>>', ''),  # GSM8K's calculator annotations
         (r'(?s)\[asy\].*?(?:\[/asy\]|\Z)', '\n'),  # MATH's drawings
         (r'\\\\\s*&?\s*(?:\\q?quad\s*)?(?=[-+*/=])', ' '),  # an aligned equation goes on
@@ -29,8 +31,8 @@ _SPELLINGS = tuple(
         (r'\^\s*(?:\{\s*\\circ\s*\}|\\circ)|°', ''),
         (r'\\%', '%'),
         (r'\\f?boxed(?![A-Za-z])', ''),
-        (r'\d*\.\d*\s*\\(?:overline|bar|dot)(?![A-Za-z])', r' \\overline '),
-        (r'\\\[|\\\]|\$\$|\\\\(?:\[[^\]\n]*\])?|\\(?:begin|end)\{[^{}]*\}', '\n'),
+        (r'(?<!\d)\d*\.\d*\s*\\(?:overline|bar|dot)(?![A-Za-z])', r' \\overline '),
+        (r'\\\[|\\\]|\$\$|\\\\(?:\[[^\]\n]{0,20}\])?|\\(?:begin|end)\{[^{}]*\}', '\n'),
         (r'\\?[$€£]', ' '),
         (r'²', '^2'),
         (r'³', '^3'),
@@ -39,6 +41,7 @@ _SPELLINGS = tuple(
         (r'¾', ' 3/4'),
         (r'(?<=\d)\*\*(?=\d)', '^'),
         (r'\*\*|__', ' '),
+        (r'(?: ?\n)+ ?', '\n'),
         (r'\n\s*(?=[=≈+*/])|(?<=[-=≈+*/])\s*\n', ' '),  # an equation goes on in the next line
         (r'!(?=\s*(?:[A-Z"]|$))', '.'),
     )
@@ -128,7 +131,13 @@ def _tokens(text: str) -> list[Token]:
             len(word) > MAX_DIGITS or _is_torn(text[max(0, match.start() - 8) : match.start()], word)
         ):
             kind = 'var'
-        if kind == 'stop' and word == ':' and tokens and tokens[-1].kind == 'num' and text[match.end() :][:1].isdigit():
+        if (
+            kind == 'stop'
+            and word == ':'
+            and tokens
+            and tokens[-1].kind == 'num'
+            and text[match.end() : match.end() + 1].isdigit()
+        ):
             kind = 'var'  # a time, or a ratio
         tokens.append(Token(kind, word, *match.span()))
     return [_operator_word(tokens, i) for i in range(len(tokens))]

@@ -30,6 +30,10 @@ def test_perfect_agreement_is_not_certainty():
     assert value == high == 1 and low < 0.7
 
 
+def test_no_kappa_is_below_minus_one():
+    assert agreement.kappa(Confusion(0, 1, 0, 3)).low == -1
+
+
 def test_kappas_interval_covers():
     rng = np.random.default_rng(0)
     shares = np.array([0.15, 0.08, 0.05, 0.72])
