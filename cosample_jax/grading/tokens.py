@@ -59,7 +59,8 @@ _TOKEN = re.compile(
     r'|(?P<percent>%)'
     r'|(?P<comma>,)'
     r'|(?P<space>[ \t]+)'
-    r'|(?P<stop>.|\n)'
+    r'|(?P<stop>.|\n)',
+    re.ASCII,
 )
 
 

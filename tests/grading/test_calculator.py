@@ -57,6 +57,8 @@ WRONG = """
 3*4 = 13
 She has 16 - 3 - 4 = 8 eggs.
 10/3 = 3.34
+2/3 = 0.65
+3 + 4 = 7 so -2 + 9 = 8
 2.5 * 3 = 7
 20% of 50 = 11
 1/2 of 50 = 26
@@ -157,6 +159,22 @@ def test_hostile_text_takes_no_time(name):
     start = time.monotonic()
     calculator.check(HOSTILE[name])
     assert time.monotonic() - start < 2
+
+
+PIECES = (
+    '0 1 12 3.5 .5 1,000 % ( ) { } + - * / ^ = ≈ x a of and half apples percent $ & ! , . : ٣ ² '
+    '\\frac \\cdot \\boxed \\n \n'
+)
+
+
+def test_any_text_gets_a_verdict():
+    rng = random.Random(0)
+    pieces = [*PIECES.split(' '), ' ']
+    seen = set()
+    for _ in range(4_000):
+        text = ''.join(rng.choice(pieces) + rng.choice(('', ' ')) for _ in range(rng.randint(1, 14)))
+        seen.add(calculator.check(text)[0])
+    assert 'wrong' in seen and seen <= {'valid', 'wrong', 'unchecked'}
 
 
 def rows(shared_data, name):
