@@ -47,7 +47,16 @@ VERBS = {
     'pretrain': Verb('train the base models that the configuration wants from scratch'),
     'sample': Verb('draw solutions from the weak and the strong model'),
     'grade': Verb('check the final answers of the sampled solutions'),
-    'judge': Verb('check the reasoning of the correct solutions'),
+    'judge': Verb(
+        'check the reasoning of the correct solutions, by programs, models or people',
+        'cosample_jax.commands.judge',
+        (
+            ('export', Flag('directory for a page and a CSV on which people judge a sample, without seeing the model')),
+            ('import', Flag('the CSV that they filled in, or that the page gave them')),
+            ('n', Flag('how many solutions of each model are exported; 50 unless given', int)),
+            ('purpose', Flag("the pools' purpose; train unless given")),
+        ),
+    ),
     'analyze': Verb('coverage, diversity and false positives of the pools'),
     'finetune': Verb('train every model on every data set'),
     'evaluate': Verb('measure the trained models on the test problems'),

@@ -21,6 +21,8 @@ TASKS = ('arithmetic', 'gsm8k', 'svamp', 'math', 'code', 'own')
 SNAPSHOTS = ('oct2023', 'nov2023', 'dec2023')
 SPLITS = ('test', 'functional', 'static')
 LEVELS = ('low', 'high')
+JUDGE = 'judge'  # a model that only judges
+JUDGES = ('steps', 'calculator', *MODELS, JUDGE)
 
 # Derived by `finalize` from the models' sizes, budget.params and budget.strong; never set by hand.
 DERIVED = (
@@ -45,6 +47,7 @@ _AT_LEAST_ONE = (
     'finetune.row_multiple',
     'evaluate.maj_samples',
     'evaluate.maj_problems',
+    'judge.max_new_tokens',
     'mesh.data',
     'mesh.fsdp',
     'mesh.tensor',
@@ -112,6 +115,17 @@ def base() -> ConfigDict:
     budget.flops_per_token = ConfigDict()
     budget.flops_per_token.weak = config_dict.placeholder(float)  # 2·P
     budget.flops_per_token.strong = config_dict.placeholder(float)
+
+    judge = config.judge = ConfigDict()
+    # Who judges the reasoning of kept solutions: 'steps' (a task's own checker), 'calculator', or a model: 'weak',
+    # 'strong', 'student' or 'judge'. The false-positive rate is the first one's; () = steps, or else calculator.
+    judge.by = ()
+    judge.samples = 500  # kept solutions of each pool that a model judges, spread over the levels; 0 = all
+    judge.max_new_tokens = 512
+    judge.model = ConfigDict()  # the model called 'judge', as in `models`
+    judge.model.variant = ''
+    judge.model.init = ''
+    judge.model.chat = True
 
     finetune = config.finetune = ConfigDict()
     finetune.batch_size = ConfigDict(dict.fromkeys(MODELS, 16))  # examples a step
@@ -256,6 +270,16 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     return FrozenConfigDict(config)
 
 
+def all_models(config) -> dict[str, ConfigDict]:
+    """The models of a run by name, with the one that only judges where it is asked."""
+    return dict(config.models.items()) | ({JUDGE: config.judge.model} if JUDGE in config.judge.by else {})
+
+
+def field_of(model: str) -> str:
+    """Where a model of `all_models` stands, as a message names it."""
+    return 'config.judge.model' if model == JUDGE else f'config.models.{model}'
+
+
 def num_params(config, model: str) -> float:
     """The P of 2P for a model: analytic, or as advertised when `config.budget.params` is 'nominal'."""
     from cosample_jax.gemma import config as gemma_config
@@ -308,7 +332,14 @@ def _validate(config: ConfigDict) -> None:
     for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
         _require(get(config, name) >= 1, config, name, 'at least 1')
     _require(0 < config.sampling.top_p <= 1, config, 'sampling.top_p', 'above 0 and at most 1')
-    for name in ('seed', 'sampling.slots', 'sampling.top_k', 'task.num_functional', 'pretrain.warmup_steps'):
+    for name in (
+        'seed',
+        'sampling.slots',
+        'sampling.top_k',
+        'task.num_functional',
+        'pretrain.warmup_steps',
+        'judge.samples',
+    ):
         _require(get(config, name) >= 0, config, name, 'at least 0')
     for name in ('sampling.temperature', *(f'pretrain.learning_rate.{name}' for name in MODELS)):
         _require(get(config, name) > 0, config, name, 'above 0')
@@ -326,6 +357,14 @@ def _validate(config: ConfigDict) -> None:
     fits = config.evaluate.maj_problems <= config.task.num_test
     _require(fits, config, 'evaluate.maj_problems', 'at most config.task.num_test')
 
+    _elements(config, 'judge.by', str, f'judges, of {", ".join(JUDGES)}')
+    for value in config.judge.by:
+        if value not in JUDGES:
+            raise UserError(f'config.judge.by has {value!r}, which is no choice{did_you_mean(value, JUDGES)}')
+    if JUDGE in config.judge.by:
+        gemma_config.variant(config.judge.model.variant)
+        usable = config.judge.model.init not in ('', 'pretrain')
+        _require(usable, config, 'judge.model.init', "'package' or the path of a checkpoint")
     _subset(config, 'roles.sources', ('weak', 'strong'))
     _subset(config, 'roles.trained', MODELS)
     _subset(config, 'budget.levels', LEVELS)

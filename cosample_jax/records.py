@@ -79,7 +79,12 @@ class Grade:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgment:
-    """Whether the REASONING of a correct sample is right, and who says so."""
+    """Whether the REASONING of a correct sample is right, and who says so.
+
+    `verdict` is VALID or WRONG, which are what a false-positive rate is counted in; or UNCHECKED (there was nothing
+    that this judge can judge) or UNPARSABLE (a model judge wrote no verdict), which are counted apart. Each judge has
+    a store of its own.
+    """
 
     KEY: ClassVar[tuple[str, ...]] = ('problem_id', 'model', 'sample_index')
 
@@ -87,8 +92,11 @@ class Judgment:
     model: str
     sample_index: int
     judge: str
-    valid: bool
+    verdict: str
     reason: str
+
+
+VALID, WRONG, UNCHECKED, UNPARSABLE = VERDICTS = ('valid', 'wrong', 'unchecked', 'unparsable')
 
 
 Record = TypeVar('Record', Problem, Sample, Grade, Judgment)

@@ -5,7 +5,7 @@ WORKDIR/config.json            the resolved configuration
         data/<split>.parquet   problems
         tokenizer/tokenizer.model
         models/<name>/         base weights
-        pools/<purpose>/<model>/      grades/...      judgments/...      keyed parquet parts
+        pools/<purpose>/<model>/      grades/...      judgments/.../<judge>/      keyed parquet parts
         pools/<purpose>/<model>/prompt.json   what all samples of a pool were asked with
         finetune/<cell>/
         done/<stage>.json      written last
@@ -160,9 +160,14 @@ class Workdir:
         """The grades of that pool."""
         return self._store('grades', purpose, model, Grade)
 
-    def judgments(self, purpose: str, model: str) -> Store[Judgment]:
-        """The judgments of that pool's reasoning."""
-        return self._store('judgments', purpose, model, Judgment)
+    def judgments(self, purpose: str, model: str, judge: str) -> Store[Judgment]:
+        """What one judge says of that pool's reasoning."""
+        return self._store('judgments', purpose, f'{model}/{judge}', Judgment)
+
+    def judges(self, purpose: str, model: str) -> list[str]:
+        """Who has judged that pool."""
+        folder = self.path('judgments', purpose, model)
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
     def cell_dir(self, cell: str):
         """Where one fine-tuning cell keeps its checkpoints and its record."""

@@ -28,9 +28,10 @@ MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
-    'stages': ROOMS | MIDDLE | {'validation', 'memory', 'devices'},
+    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'memory', 'devices'},
     'commands': ROOMS | MIDDLE | {'stages', 'memory', 'devices', 'aot'},
-    'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # the one place outside a stage where the two meet
+    'judges': {'sampling', 'grading', 'memory'} | MIDDLE,
+    'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage
     **dict.fromkeys(ROOMS, MIDDLE),
     'report': MIDDLE | {'analysis'},
     'plan': MIDDLE | {'memory', 'roofline', 'devices'},

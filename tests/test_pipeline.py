@@ -45,6 +45,7 @@ def test_every_stage_left_its_product(finished):
         for split, result in cell['results'].items():
             assert result['problem_ids'] == [p.id for p in finished.problems(split)]
             assert set(result['pass@1']) <= {0, 1} and len(result['pass@1']) == len(result['problem_ids'])
+            assert result['fpr']['wrong'] <= result['fpr']['kept'] == sum(result['pass@1'])
 
 
 def test_the_strong_pool_is_smaller_by_the_ratio_and_the_prompt_is_shared(finished):

@@ -27,7 +27,7 @@ def parts(store):
         Problem('p', 'How many?\nTwo lines', '7', '3 + 4 = 7', 2, 'sum', '{"a": 1}'),
         sample(text='naïve ½ 数'),
         Grade('p', 'weak', 0, True, '7', 'The answer is', False, 'ungraded: time'),
-        Judgment('p', 'weak', 0, 'steps', False, 'step 2'),
+        Judgment('p', 'weak', 0, 'steps', 'wrong', 'step 2'),
     ],
 )
 def test_every_record_survives_the_disk(tmp_path, record):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cosample_jax import cells, tasks
+from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import sources
@@ -276,7 +277,9 @@ def _tokenizer(config, workdir: Workdir) -> Check:
 
 def _models(config, workdir: Workdir) -> list[Check]:
     """For each model, whether its base weights are there and its variant's."""
-    return [_model(f'config.models.{name}', name, entry, workdir) for name, entry in config.models.items()]
+    return [
+        _model(config_lib.field_of(name), name, entry, workdir) for name, entry in config_lib.all_models(config).items()
+    ]
 
 
 def _model(who: str, name: str, entry, workdir: Workdir) -> Check:

@@ -10,7 +10,8 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from cosample_jax.grading import answers, exact, latex, tokens
+from cosample_jax.grading import answers, exact, latex
+from cosample_jax.grading import latex_tokens as tokens
 from cosample_jax.grading.latex import Node
 
 _FLIPPED = {'<': '>', '≤': '≥', '>': '<', '≥': '≤'}

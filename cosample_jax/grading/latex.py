@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from cosample_jax.grading.tokens import (
+from cosample_jax.grading.latex_tokens import (
     FUNCTIONS,
     MAX_CHARS,
     NUMBERS,

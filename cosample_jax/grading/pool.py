@@ -1,4 +1,4 @@
-"""Grading and judging whole pools, in committed parts: whoever is interrupted goes on where it stopped."""
+"""Grading whole pools, in committed parts: whoever is interrupted goes on where it stopped."""
 
 import contextlib
 from collections import Counter
@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from cosample_jax import progress
 from cosample_jax.errors import UserError
 from cosample_jax.grading import equivalence
-from cosample_jax.records import Grade, Judgment, Problem, Sample, Store, key
+from cosample_jax.records import Grade, Problem, Sample, Store, key
 
+# The purpose of the pools in which model judges write.
+JUDGING = 'judge'
 # Samples a part: about a second of grading, so little is lost and parts stay few. Fewer need no bar.
 _PART = 5_000
 
@@ -31,7 +33,7 @@ def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], t
         return [Grade(*k, v.correct, v.answer, v.marker, v.strict, v.symbolic) for k, v in verdicts.items()]
 
     samples = workdir.pool(purpose, model).read()
-    _fill(grades, samples, by_id, grade, f'grade {purpose}/{model}')
+    fill(grades, samples, by_id, grade, f'grade {purpose}/{model}')
     table = grades.table()
     used = Counter(table.column('marker').to_pylist())
     return {
@@ -51,12 +53,12 @@ def disagreements(grades: Iterable[Grade]) -> list[Grade]:
 
 
 def pools(workdir) -> list[tuple[str, str]]:
-    """(purpose, model) of every pool in the workdir, in order."""
+    """(purpose, model) of every pool of solutions in the workdir, in order; what judges wrote is none."""
     return [
         (purpose.name, model.name)
         for purpose in _children(workdir.path('pools'))
         for model in _children(purpose)
-        if len(workdir.pool(purpose.name, model.name))
+        if purpose.name != JUDGING and len(workdir.pool(purpose.name, model.name))
     ]
 
 
@@ -71,38 +73,7 @@ def _children(directory) -> list:
     return sorted(directory.iterdir(), key=str) if directory.exists() else []
 
 
-def judge_pool(
-    workdir,
-    purpose: str,
-    model: str,
-    problems: Iterable[Problem],
-    check: Callable[[Problem, str], tuple[bool, str]],
-    judge: str,
-) -> dict:
-    """Judges the reasoning of every correct sample of a graded pool with `check(problem, text) -> (valid,
-    reason)`.
-
-    `judge` is the name that is stored with each judgment. Returns the counts of the whole pool: 'judged'
-    and 'wrong'; their quotient is the false-positive rate.
-
-    Raises:
-        UserError: a sample of a problem that is not in `problems`.
-    """
-    by_id = {problem.id: problem for problem in problems}
-    judgments = workdir.judgments(purpose, model)
-
-    def judge_samples(samples: list[Sample]) -> list[Judgment]:
-        verdicts = ((key(sample), check(by_id[sample.problem_id], sample.text)) for sample in samples)
-        return [Judgment(*k, judge, valid, reason) for k, (valid, reason) in verdicts]
-
-    correct = {key(grade) for grade in workdir.grades(purpose, model).read() if grade.correct}
-    samples = [sample for sample in workdir.pool(purpose, model).read() if key(sample) in correct]
-    _fill(judgments, samples, by_id, judge_samples, f'judge {purpose}/{model}')
-    valid = judgments.table().column('valid').to_pylist()
-    return {'judged': len(valid), 'wrong': valid.count(False)}
-
-
-def _fill(
+def fill(
     store: Store,
     samples: list[Sample],
     by_id: Mapping[str, Problem],

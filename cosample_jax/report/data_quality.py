@@ -1,6 +1,6 @@
 """The section on data quality: what one purpose's pools are worth, in figures and tables."""
 
-from cosample_jax.report import cells, figures, page
+from cosample_jax.report import cells, figures, judging, page
 from cosample_jax.report.page import Column, Markup, tag
 
 
@@ -35,6 +35,7 @@ def section(document: dict, draw) -> tuple[str, str, Markup]:
     parts.append(_other_figures(document, purpose, draw))
     parts += [
         _kept_table(document['kept']),
+        judging.tables(document['judges'], document['agreement'], document['judge']),
         _overlap_table(document['overlap']),
         _level_table(document['by_level']),
     ]

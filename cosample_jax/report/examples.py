@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cosample_jax.records import WRONG as WRONG_REASONING
+
 RIGHT, FALSE, WRONG = 'right', 'false positive', 'wrong'
 
 
@@ -29,7 +31,7 @@ def examples(samples: Sequence, grades: Sequence, judgments: Sequence) -> list[E
         key = (s.problem_id, s.sample_index)
         if key in correct:
             verdict = verdicts.get(key)
-            false = verdict is not None and not verdict.valid
+            false = verdict is not None and verdict.verdict == WRONG_REASONING
             kind = WRONG if not correct[key] else FALSE if false else RIGHT
             found.append(Example(s.problem_id, s.model, s.sample_index, s.text, kind, verdict.reason if false else ''))
     return found

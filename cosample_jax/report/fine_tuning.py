@@ -2,15 +2,21 @@
 
 from collections.abc import Sequence
 
-from cosample_jax.report import cells, figures, page
+from cosample_jax.report import cells, figures, judging, page
 from cosample_jax.report.page import Column, Markup, tag
 
 
 def section(
-    scores: Sequence[dict], differences: Sequence[dict], gains: Sequence[dict], gaps: Sequence[dict], seeds: int, draw
+    scores: Sequence[dict],
+    differences: Sequence[dict],
+    gains: Sequence[dict],
+    gaps: Sequence[dict],
+    judges: Sequence[dict],
+    seeds: int,
+    draw,
 ) -> tuple[str, str, Markup]:
-    """(anchor, title, HTML) from the tables of `analysis.outcomes` and of `analysis.functional_gap`; `draw` as in
-    `sections`.
+    """(anchor, title, HTML) from the tables of `analysis.outcomes`, of `analysis.functional_gap` and, for every split,
+    of `analysis.agreement.judges_table`; `draw` as in `sections`.
     """
     models = list(dict.fromkeys(row['model'] for row in scores))
     splits = [split for split in ('test', 'functional') if split in scores[0]]
@@ -45,6 +51,9 @@ def section(
     parts.append(_differences_table(differences))
     parts.append(_gains_table(gains))
     parts.append(_gaps_table(gaps))
+    if len({row['judge'] for row in judges}) > 1:  # one alone is a column above
+        table = judging.judges_table('False positives by every judge', judges)
+        parts.append(tag('details', tag('summary', 'False positives of every cell by every judge, as a table'), table))
     parts.append(_votes_figures(scores, models, draw))
     return 'training', 'Fine-tuning', page.section('training', 'Fine-tuning', *parts)
 

@@ -26,6 +26,7 @@ class Run:
     differences: Sequence[dict] = ()
     gains: Sequence[dict] = ()
     gaps: Sequence[dict] = ()
+    judges: Sequence[dict] = ()  # of the evaluated models
     seeds: int = 0
     example: tuple | None = None
     timings: Sequence[dict] = ()
@@ -45,7 +46,9 @@ def sections(run: Run, draw: Draw) -> list[tuple[str, str, Markup]]:
         _verdict(run, draw),
         _experiment(run),
         *(data_quality.section(document, draw) for document in run.analyses.values()),
-        fine_tuning.section(run.scores, run.differences, run.gains, run.gaps, run.seeds, draw) if run.scores else None,
+        fine_tuning.section(run.scores, run.differences, run.gains, run.gaps, run.judges, run.seeds, draw)
+        if run.scores
+        else None,
         _paper(run),
         _example(run),
         _how_run(run),

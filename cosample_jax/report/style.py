@@ -1,7 +1,7 @@
 # ruff: noqa: E501
 """The page's style sheet: light and dark, wide and phone, inlined so that the page is one file."""
 
-CSS = """\
+COLOURS = """\
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #1d2430; --soft: #566173; --line: #dfe3ea; --head: #eef1f5;
@@ -15,6 +15,11 @@ CSS = """\
     --good: #71cf9c; --good-soft: #143425; --bad: #f2938c; --bad-soft: #431d1b; --shadow: none;
   }
 }
+"""
+
+CSS = (
+    COLOURS
+    + """\
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; scroll-padding-top: 3.5rem; -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
@@ -94,3 +99,4 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .86rem; }
 }
 @media print { nav { display: none; } .card, .hero, figure, .table { break-inside: avoid; } }
 """
+)

@@ -10,14 +10,16 @@ from collections import defaultdict
 
 import numpy as np
 
-from cosample_jax import cells, records
-from cosample_jax.analysis import quality, tables
+from cosample_jax import cells, records, tasks
+from cosample_jax.analysis import agreement, quality, tables
 from cosample_jax.errors import UserError
+from cosample_jax.grading import judge as judge_lib
 
 # Pools of these purposes belong to source models: sampled ones ('train') or imported ones. What is drawn to
 # evaluate fine-tuned models has purposes of its own.
 PURPOSES = ('train', 'validation', 'test', 'functional', 'static')
-TABLES = ('curves', 'matched', 'by_level', 'overlap', 'kept', 'models')
+TABLES = ('curves', 'matched', 'by_level', 'overlap', 'kept', 'judges', 'agreement', 'models')
+_VALID = {records.VALID: True, records.WRONG: False}
 
 
 def run(config, workdir) -> dict:
@@ -46,7 +48,9 @@ def run(config, workdir) -> dict:
 
 def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
     """All tables of one purpose as a JSON document; compared are the problems that every model sampled."""
-    pools = {model: _Pool(workdir, purpose, model) for model in models}
+    judged = agreement.verdicts(workdir, purpose, models)
+    main = judge_lib.names(config, tasks.get(config.task.name))[0]
+    pools = {model: _Pool(workdir, purpose, model, judged[model].get(main, {})) for model in models}
     problems = [p for p in workdir.problems(purpose) if all(p.id in pool.samples for pool in pools.values())]
     if not problems:
         raise UserError(
@@ -67,19 +71,20 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
         'by_level': quality.by_level(matched_cost, levels, config.seed) if len(set(levels)) > 1 else [],
         'overlap': quality.overlap(matches),
         'kept': quality.kept(sources, budgets),
+        'judges': agreement.judges_table(judged),
+        'agreement': agreement.agreement_table(judged),
         'models': [_model_row(source, pools[source.model]) for source in sources],
     }
     document = {name: tables.tidy(rows) for name, rows in document.items()}
-    return document | {'purpose': purpose, 'problems': len(problems), 'left_out': left_out}
+    return document | {'purpose': purpose, 'judge': main, 'problems': len(problems), 'left_out': left_out}
 
 
 class _Pool:
-    """One model's samples, grades and judgments, joined by problem."""
+    """One model's samples, grades and the verdicts of the judge that counts, joined by problem."""
 
-    def __init__(self, workdir, purpose, model):
+    def __init__(self, workdir, purpose, model, verdicts):
         grades = workdir.grades(purpose, model).table()
         grades = _by_key(grades, ('correct', 'answer'))
-        verdicts = _by_key(workdir.judgments(purpose, model).table(), ('valid',))
         table = workdir.pool(purpose, model).table()
         self.model = model
         self.samples = defaultdict(list)  # problem id -> quality.Kept, or None for a sample that is not correct
@@ -94,7 +99,7 @@ class _Pool:
                 )
             correct, answer = grades[key]
             here = self.samples[problem_id]
-            here.append(quality.Kept(len(here), text, *verdicts.get(key, ())) if correct else None)
+            here.append(quality.Kept(len(here), text, _VALID.get(verdicts.get(key))) if correct else None)
             self.without_answer += not answer
         self.truncated = table.column('finish').to_pylist().count('length')
         self.tokens = np.array(table.column('num_tokens').to_pylist(), np.int64)

@@ -1,18 +1,20 @@
 """evaluate: pass@1 and maj@k of every trained cell, and of the base models, on the test and functional problems.
 
 pass@1 is greedy. maj@k for every k comes from the same `maj_samples` samples at the sampling temperature, on the first
-`maj_problems` test problems. Trained models are asked zero-shot, base models few-shot.
+`maj_problems` test problems. Trained models are asked zero-shot, base models few-shot. When all models have been asked,
+the reasoning of the right greedy solutions is judged by each judge of the configuration, as that of the sources is.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cosample_jax import cells, checkpoint, memory, progress, sharding, tasks
+from cosample_jax import cells, checkpoint, judges, memory, progress, sharding, tasks
 from cosample_jax.analysis import votes
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
-from cosample_jax.grading.pool import grade_pool, judge_pool
+from cosample_jax.grading import judge as judge_lib
+from cosample_jax.grading.pool import grade_pool
 from cosample_jax.records import Grade, Problem, read_json, write_json
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
@@ -43,11 +45,25 @@ def run(config, workdir) -> dict:
                 write_json(path, subject.record | {'results': results})
             rows.append(read_json(path))
             bar.advance()
+    _judge(config, workdir, splits, rows)
     write_json(workdir.path('evaluate', 'results.json'), {'cells': rows})
     return {
         'models': len(rows),
         'tokens': sum(r['tokens'] + r.get('maj_tokens', 0) for row in rows for r in row['results'].values()),
     }
+
+
+def _judge(config, workdir, splits: dict[str, list[Problem]], rows: list[dict]) -> None:
+    """Adds the first judge's false positives to the results of each model; the others' stay in their stores."""
+    for number, judge in enumerate(judges.of(config, workdir)):
+        for row in rows:
+            for split, result in row['results'].items():
+                pool = f'{split}-greedy', row['cell']
+                problems = {problem.id: problem for problem in splits[split]}
+                samples = judge_lib.selected(judge_lib.kept(workdir, *pool), problems, judge.samples, config.seed)
+                counts = judge_lib.judge_pool(workdir, *pool, samples, problems, judge)
+                if number == 0:
+                    result['fpr'] = judge_lib.rate(counts)
 
 
 def _subjects(config, workdir) -> Iterator[Subject]:
@@ -99,9 +115,6 @@ class _Evaluation:
                 'pass@1': [correct[p.id] for p in problems],
                 'tokens': tokens,
             }
-            if hasattr(self.task, 'check_steps'):
-                judged = judge_pool(self.workdir, purpose, self.cell, problems, self.task.check_steps, 'steps')
-                results[split]['fpr'] = {'wrong': judged['wrong'], 'kept': judged['judged']}
             if split == 'test':
                 results[split] |= self._majority(problems[: self.config.evaluate.maj_problems])
         return results

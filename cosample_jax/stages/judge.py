@@ -1,28 +1,37 @@
-"""judge: the reasoning of every correct sample, by the task's own step checker where it has one."""
+"""judge: the reasoning of the kept solutions of every pool, by each judge of the configuration.
+
+Pools that are drawn to evaluate trained models (their purposes have a dash) are judged there.
+"""
 
 from collections import Counter
 
-from cosample_jax import tasks
+from cosample_jax import judges
+from cosample_jax.analysis import agreement
+from cosample_jax.grading import judge as judge_lib
 from cosample_jax.grading import pool as pool_lib
-
-# The name stored with the judgments of a task's `check_steps`.
-STEPS = 'steps'
 
 
 def run(config, workdir) -> dict:
-    """Judges what has no judgment yet; returns the counts over all pools, all 0 for a task without a
-    checker.
+    """Judges what has no judgment yet; returns judge -> the counts of its verdicts over all pools.
+
+    What the numbers of solutions can tell is printed before anybody judges.
     """
-    task = tasks.get(config.task.name)
-    total: Counter = Counter(judged=0, wrong=0)
-    if not hasattr(task, 'check_steps'):
-        print(f'judge: {config.task.name} has no step checker; no false-positive rate is reported')
-        return dict(total)
-    problems = pool_lib.all_problems(workdir)
-    for purpose, model in pool_lib.pools(workdir):
-        counts = pool_lib.judge_pool(workdir, purpose, model, problems, task.check_steps, STEPS)
-        print(
-            f'{purpose}/{model}: {counts["judged"]:,} correct samples judged, {counts["wrong"]:,} with wrong reasoning'
-        )
-        total.update(counts)
-    return dict(total)
+    problems = {problem.id: problem for problem in pool_lib.all_problems(workdir)}
+    pools = [pool for pool in pool_lib.pools(workdir) if '-' not in pool[0]]
+    kept = {pool: judge_lib.kept(workdir, *pool) for pool in pools}
+    total: dict[str, Counter] = {}
+    for judge in judges.of(config, workdir):
+        chosen = {
+            pool: judge_lib.selected(samples, problems, judge.samples, config.seed) for pool, samples in kept.items()
+        }
+        for (purpose, model), samples in chosen.items():
+            of = f'{len(samples):,} of {len(kept[purpose, model]):,} kept solutions'
+            print(f'{judge.name} judges {purpose}/{model}: {of}; {agreement.sizes(len(samples))}')
+        total[judge.name] = Counter()
+        for (purpose, model), samples in chosen.items():
+            counts = judge_lib.judge_pool(workdir, purpose, model, samples, problems, judge)
+            print(
+                f'{judge.name} on {purpose}/{model}: {", ".join(f"{n:,} {verdict}" for verdict, n in counts.items())}'
+            )
+            total[judge.name].update(counts)
+    return {name: dict(counts) for name, counts in total.items()}

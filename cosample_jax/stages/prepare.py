@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 
 from cosample_jax import checkpoint, embedded, sharding, tasks
+from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import tokenizer as tokenizer_lib
 from cosample_jax.gemma import weights
-from cosample_jax.grading import equivalence
+from cosample_jax.grading import equivalence, judge
 from cosample_jax.records import commit
 
 # A tokenizer is trained on this many documents; enough for every word of the task to be seen often.
@@ -20,10 +21,12 @@ def run(config, workdir) -> dict:
     task = tasks.get(config.task.name)
     # Before anything is written: these are refused in a second or not at all.
     equivalence.readiness(task)
+    judge.names(config, task)
+    models = {config_lib.field_of(name): (name, entry) for name, entry in config_lib.all_models(config).items()}
     given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
     found = {
-        name: _open(f'config.models.{name}.init', entry)
-        for name, entry in config.models.items()
+        name: _open(f'{who}.init', entry)
+        for who, (name, entry) in models.items()
         if entry.init not in ('package', 'pretrain') and not checkpoint.has_weights(workdir.model_dir(name))
     }
     splits = tasks.build(config)
@@ -35,16 +38,16 @@ def run(config, workdir) -> dict:
     _prepare_tokenizer(config, workdir, task, given)
     tokenizer = tokenizer_lib.Tokenizer(workdir.tokenizer_path)
     imported = 0
-    for name, entry in config.models.items():
+    for who, (name, entry) in models.items():
         variant = gemma_config.variant(entry.variant)
-        tokenizer.check(variant, f'config.models.{name}')
+        tokenizer.check(variant, who)
         if entry.init == 'pretrain' or checkpoint.has_weights(workdir.model_dir(name)):
             continue
         if entry.init == 'package':
             params = embedded.load_weights(entry.variant, variant)
             lineage = {'source': f'package:{entry.variant}'}
         else:
-            params, lineage = _import(f'config.models.{name}.init', found[name], entry, config, tokenizer)
+            params, lineage = _import(f'{who}.init', found[name], entry, config, tokenizer)
         lineage |= {'variant': entry.variant, 'tokenizer': tokenizer.fingerprint}
         checkpoint.save_weights(workdir.model_dir(name), params, lineage)
         imported += 1

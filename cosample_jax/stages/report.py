@@ -9,7 +9,7 @@ import json
 
 from cosample_jax import config as config_lib
 from cosample_jax import records
-from cosample_jax.analysis import functional_gap, outcomes, tables
+from cosample_jax.analysis import agreement, functional_gap, outcomes, tables
 from cosample_jax.errors import UserError
 from cosample_jax.report import examples, figures, page, sections
 
@@ -29,6 +29,7 @@ def run(config, workdir) -> dict:
         tables.tidy(table(cells, seed)) for table in (outcomes.scores, outcomes.differences, outcomes.gain_over_base)
     )
     gaps = tables.tidy(functional_gap.functional_gap(cells, _twins(workdir), seed))
+    judges = _evaluated_judges(workdir, cells)
     content = sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
@@ -38,12 +39,13 @@ def run(config, workdir) -> dict:
         differences=differences,
         gains=gains,
         gaps=gaps,
+        judges=judges,
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
     )
-    found = {'scores': scores, 'differences': differences, 'gain_over_base': gains, 'functional_gap': gaps}
-    made = _write_tables(workdir, analyses, **found)
+    found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
+    made = _write_tables(workdir, analyses, **found, functional_gap=gaps, evaluated_judges=judges)
     drawn = []
 
     def draw(name, figure, alt, caption, single=False):
@@ -87,6 +89,15 @@ def _twins(workdir):
     return {problem_id: meta['static'] for problem_id, meta in metas.items() if 'static' in meta}
 
 
+def _evaluated_judges(workdir, cells):
+    """What every judge said of the right greedy solutions of the evaluated models."""
+    rows = []
+    for split in dict.fromkeys(split for cell in cells for split in cell['results']):
+        judged = agreement.verdicts(workdir, f'{split}-greedy', [cell['cell'] for cell in cells])
+        rows += [{'split': split, **row} for row in agreement.judges_table(judged)]
+    return tables.tidy(rows)
+
+
 def _write_tables(workdir, analyses, **others):
     made = dict(others)
     for purpose, document in analyses.items():
@@ -101,7 +112,8 @@ def _example(workdir, analyses):
     purpose = next(iter(analyses))
     pools = {}
     for model in (row['model'] for row in analyses[purpose]['models']):
-        stores = (room(purpose, model) for room in (workdir.pool, workdir.grades, workdir.judgments))
+        judgments = workdir.judgments(purpose, model, analyses[purpose]['judge'])
+        stores = (workdir.pool(purpose, model), workdir.grades(purpose, model), judgments)
         pools[model] = examples.examples(*(store.read() for store in stores))
     return examples.choose(workdir.problems(purpose), pools)
 

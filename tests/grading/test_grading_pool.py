@@ -4,7 +4,6 @@ from cosample_jax.errors import UserError
 from cosample_jax.grading import equivalence, pool
 from cosample_jax.records import Problem, Sample
 from cosample_jax.stages import grade as grade_stage
-from cosample_jax.stages import judge as judge_stage
 from cosample_jax.tasks import arithmetic
 from cosample_jax.workdir import Workdir
 
@@ -90,29 +89,12 @@ def test_a_sample_of_an_unknown_problem_is_named(workdir):
     assert len(workdir.grades('train', 'weak')) == 0
 
 
-def test_only_correct_samples_are_judged_and_once(workdir):
-    fill(workdir)
-    pool.grade_pool(workdir, 'train', 'weak', PROBLEMS, arithmetic)
-    seen = []
-
-    def check(problem, text):
-        seen.append((problem.id, text))
-        return problem.id != 'train/1', '' if problem.id != 'train/1' else 'wrong: 1=2'
-
-    counts = pool.judge_pool(workdir, 'train', 'weak', PROBLEMS, check, 'steps')
-    assert counts == {'judged': 8, 'wrong': 2}
-    assert pool.judge_pool(workdir, 'train', 'weak', PROBLEMS, check, 'steps') == counts
-    assert len(seen) == 8
-    wrong = [j for j in workdir.judgments('train', 'weak').read() if not j.valid]
-    assert {(j.problem_id, j.judge, j.reason) for j in wrong} == {('train/1', 'steps', 'wrong: 1=2')}
-
-
 class _Config:
     class task:
         name = 'arithmetic'
 
 
-def test_stages_take_every_pool(workdir, monkeypatch, capsys):
+def test_the_stage_takes_every_pool(workdir, capsys):
     fill(workdir)
     workdir.pool('test', 'other').append([
         Sample('train/3', 'other', 0, 'The answer is 4.', [], 'stop', 0.0, 0.0, 0, 0)
@@ -130,19 +112,6 @@ def test_stages_take_every_pool(workdir, monkeypatch, capsys):
     assert 'disagree on 4 answers' in printed and "gold '3', answer '\\\\gcd(3, 3)': accepted" in printed
     listed = workdir.path('grades', 'disagreements.csv').read_text().splitlines()
     assert len(listed) == 5 and listed[1] == 'train,weak,train/0,2,1,"\\gcd(1, 1)",True'
-    from cosample_jax.tasks import arithmetic
-
-    monkeypatch.setattr(arithmetic, 'check_steps', lambda problem, text: (True, ''))
-    assert judge_stage.run(_Config, workdir) == {'judged': 9, 'wrong': 0}
-    assert judge_stage.run(_Config, workdir) == {'judged': 9, 'wrong': 0}
-
-
-def test_without_a_checker_nothing_is_judged(workdir, monkeypatch, capsys):
-    monkeypatch.setattr(_Config.task, 'name', 'gsm8k')
-    fill(workdir)
-    assert judge_stage.run(_Config, workdir) == {'judged': 0, 'wrong': 0}
-    assert 'gsm8k has no step checker' in capsys.readouterr().out
-    assert not workdir.path('judgments').exists()
 
 
 def test_nothing_to_grade_is_an_error(workdir):

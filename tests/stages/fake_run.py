@@ -73,10 +73,12 @@ def write_pool(workdir, purpose, model, problems, count, able, wrong_reasoning, 
             )
             if correct and judge:
                 valid = rng.random() >= wrong_reasoning
-                judgments.append(records.Judgment(*key, 'steps', valid, '' if valid else '2 + 3 = 6 is wrong'))
+                judgments.append(
+                    records.Judgment(*key, 'steps', 'valid' if valid else 'wrong', '' if valid else '2 + 3 = 6')
+                )
     workdir.pool(purpose, model).append(samples)
     workdir.grades(purpose, model).append(grades)
-    workdir.judgments(purpose, model).append(judgments)
+    workdir.judgments(purpose, model, 'steps').append(judgments)
 
 
 def make_results(config, seed=0):

@@ -85,9 +85,9 @@ def test_overlap_kept_and_false_positives_count_the_first_samples(analyzed):
     assert row['both'] == len(solved['weak'] & solved['strong'])
     assert row['only_a'] == len(solved['weak'] - solved['strong'])
     assert row['both'] + row['only_a'] + row['only_b'] + row['neither'] == row['problems'] == 30
-    judgments = workdir.judgments('train', 'strong').read()
+    judgments = workdir.judgments('train', 'strong', 'steps').read()
     kept = next(r for r in document['kept'] if (r['budget'], r['model']) == ('high', 'strong'))
-    assert (kept['judged'], kept['false_positives']) == (len(judgments), sum(not j.valid for j in judgments))
+    assert (kept['judged'], kept['false_positives']) == (len(judgments), sum(j.verdict == 'wrong' for j in judgments))
     assert kept['fpr_low'] < kept['fpr'] < kept['fpr_high']
 
 

@@ -11,13 +11,15 @@ from cosample_jax.stages import prepare
 from cosample_jax.workdir import Workdir
 
 
-def small_config(init=lambda name: 'pretrain', tokenizer=''):
+def small_config(init=lambda name: 'pretrain', tokenizer='', judges=()):
     config = config_lib.base()
     config.name, config.tokenizer = 'test', str(tokenizer)
     config.task.num_train = config.task.num_validation = config.task.num_test = config.task.num_functional = 4
     config.evaluate.maj_problems = 4
     for name in config_lib.MODELS:
         config.models[name].init = str(init(name))
+    config.judge.by = judges
+    config.judge.model.variant, config.judge.model.init = 'tiny_strong', str(init('judge'))
     return config_lib.finalize(config)
 
 
@@ -73,4 +75,19 @@ def test_weights_that_are_not_there_are_refused_before_anything_is_written(tmp_p
     config = small_config(lambda name: tmp_path / 'nowhere' if name == 'strong' else 'package')
     with pytest.raises(UserError, match=r'config.models.strong.init: .*nowhere is not there \(`cosample doctor`'):
         prepare.run(config, workdir)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_model_that_only_judges_is_imported_where_it_is_asked(tmp_path):
+    workdir = Workdir(tmp_path / 'run')
+    assert prepare.run(small_config(lambda name: 'package'), workdir)['models_imported'] == 3
+    assert not workdir.model_dir('judge').exists()
+    assert prepare.run(small_config(lambda name: 'package', judges=('steps', 'judge')), workdir)['models_imported'] == 1
+    assert checkpoint.read_lineage(workdir.model_dir('judge'))['variant'] == 'tiny_strong'
+
+
+def test_a_judge_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
+    nowhere = small_config(lambda name: tmp_path / 'nowhere' if name == 'judge' else 'package', judges=('judge',))
+    with pytest.raises(UserError, match=r'config.judge.model.init: .*nowhere is not there'):
+        prepare.run(nowhere, Workdir(tmp_path / 'run'))
     assert not (tmp_path / 'run').exists()
