@@ -104,6 +104,7 @@ def test_temporaries_are_measured_against_the_cache():
     assert aot.temporary_share(jax.jit(lambda x: x + 1).lower(cache).compile(), cache) == 0
 
 
+@pytest.mark.slow
 def test_the_programs_are_those_of_the_product():
     """Lowered for CPU devices, they are the very functions that the engine and the loop call."""
     config, mesh = variant('tiny_gemma3'), make_mesh(memory.Sizes(2, 2, 2))

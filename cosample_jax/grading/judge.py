@@ -64,7 +64,8 @@ def calculating() -> Program:
 
 
 def names(config, task: ModuleType) -> tuple[str, ...]:
-    """Who judges in a run, the one whose verdicts are the false-positive rate first.
+    """Who judges in a run, the one whose verdicts are the false-positive rate first. Nobody judges programs unless the
+    configuration names somebody: they show no reasoning, and their tests are no final answer.
 
     Raises:
         UserError: 'steps' for a task that has no step checker.
@@ -72,7 +73,8 @@ def names(config, task: ModuleType) -> tuple[str, ...]:
     has_steps = hasattr(task, 'check_steps')
     if STEPS in config.judge.by and not has_steps:
         raise UserError(f"config.judge.by has 'steps', and {config.task.name} has no step checker: take 'calculator'")
-    return tuple(config.judge.by) or ((STEPS,) if has_steps else (CALCULATOR,))
+    default = STEPS if has_steps else CALCULATOR if task.ANSWERS != 'program' else None
+    return tuple(config.judge.by) or ((default,) if default else ())
 
 
 def selected(samples: Iterable[Sample], problems: Mapping[str, Problem], count: int, seed: int) -> list[Sample]:

@@ -12,9 +12,8 @@ def tables(judges: Sequence[dict], agreement: Sequence[dict], main: str) -> Mark
     if not judges:
         return Markup('')
     title = 'False positives by every judge'
-    return Markup(
-        judges_table(title, judges, f'Every other table counts the verdicts of {main}.') + _agreement(agreement)
-    )
+    note = f'Every other table counts the verdicts of {main}.' if main else ''
+    return Markup(judges_table(title, judges, note) + _agreement(agreement))
 
 
 def judges_table(title: str, rows: Sequence[dict], note: str = '') -> Markup:

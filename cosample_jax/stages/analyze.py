@@ -49,7 +49,7 @@ def run(config, workdir) -> dict:
 def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
     """All tables of one purpose as a JSON document; compared are the problems that every model sampled."""
     judged = agreement.verdicts(workdir, purpose, models)
-    main = judge_lib.names(config, tasks.get(config.task.name))[0]
+    main = next(iter(judge_lib.names(config, tasks.get(config.task.name))), '')
     pools = {model: _Pool(workdir, purpose, model, judged[model].get(main, {})) for model in models}
     problems = [p for p in workdir.problems(purpose) if all(p.id in pool.samples for pool in pools.values())]
     if not problems:

@@ -5,7 +5,7 @@ import pytest
 from cosample_jax.errors import UserError
 from cosample_jax.grading import judge, pool
 from cosample_jax.records import Problem, Sample, key
-from cosample_jax.tasks import arithmetic, gsm8k
+from cosample_jax.tasks import arithmetic, code, gsm8k
 from cosample_jax.workdir import Workdir
 
 PROBLEMS = {
@@ -109,6 +109,7 @@ def config(by=(), task='arithmetic'):
 def test_who_judges():
     assert judge.names(config(), arithmetic) == ('steps',)
     assert judge.names(config(task='gsm8k'), gsm8k) == ('calculator',)
+    assert judge.names(config(task='code'), code) == ()
     assert judge.names(config(('weak', 'calculator')), arithmetic) == ('weak', 'calculator')
     with pytest.raises(UserError, match='gsm8k has no step checker'):
         judge.names(config(('steps',), 'gsm8k'), gsm8k)

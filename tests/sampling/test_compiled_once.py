@@ -5,6 +5,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 SCRIPT = textwrap.dedent("""
     import collections
     import jax
@@ -46,6 +48,7 @@ def run(cache):
     return [int(number) for number in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing(tmp_path):
     samples, compiled, found, _ = run(tmp_path)
     assert samples == 60 and compiled > 5

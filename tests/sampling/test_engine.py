@@ -51,7 +51,7 @@ def small_pages(monkeypatch):
     monkeypatch.setattr(schedule, 'PAGE', 4)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', [pytest.param('multi_query', marks=pytest.mark.slow), *list(FAMILIES)[1:]])
 @pytest.mark.parametrize('settings', [GREEDY, SAMPLED], ids=['greedy', 'sampled'])
 def test_tokens_are_those_of_a_naive_loop(family, settings, small_pages):
     config = FAMILIES[family]

@@ -10,7 +10,7 @@ from cosample_jax.sharding import make_mesh
 
 
 @pytest.mark.parametrize('sizes', [memory.Sizes(data=8), memory.Sizes(data=2, fsdp=2, tensor=2)], ids=['data', 'all'])
-@pytest.mark.parametrize('family', ['gemma2', 'gemma2_scanned'])
+@pytest.mark.parametrize('family', [pytest.param('gemma2', marks=pytest.mark.slow), 'gemma2_scanned'])
 def test_eight_devices_draw_the_same(sizes, family):
     config = FAMILIES[family]
     mesh = make_mesh(sizes)

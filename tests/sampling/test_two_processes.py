@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from cosample_jax.records import Sample, Store
 
 SCRIPT = Path(__file__).parent / 'two_processes.py'
 
 
+@pytest.mark.slow
 def test_two_processes_fill_the_pool_that_one_fills(tmp_path, run_processes):
     def fill(name, count, sigterm=0):
         """The pool, and what the processes printed."""

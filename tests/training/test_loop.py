@@ -130,7 +130,11 @@ def test_the_step_compiles_once_per_count_of_rows(params):
     assert train_step._cache_size() == before + len(shapes) and 1 < len(shapes) < 12
 
 
-@pytest.mark.parametrize('shape', [(2, 2, 2), (1, 4, 2), (1, 1, 4)], ids=['data', 'fsdp', 'tensor'])
+@pytest.mark.parametrize(
+    'shape',
+    [(2, 2, 2), pytest.param((1, 4, 2), marks=pytest.mark.slow), pytest.param((1, 1, 4), marks=pytest.mark.slow)],
+    ids=['data', 'fsdp', 'tensor'],
+)
 def test_on_eight_devices_the_steps_are_the_same(params, tmp_path, shape):
     mesh = mesh_of(*shape)
     one, many = (run(params, tmp_path / str(m is None), steps=4, mesh=m) for m in (None, mesh))

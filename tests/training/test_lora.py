@@ -27,7 +27,10 @@ CONFIGS = {
 }
 MATRICES = [('attn', name) for name in ('q_einsum', 'kv_einsum', 'attn_vec_einsum')]
 MATRICES += [('mlp', name) for name in ('gating_einsum', 'linear')]
-families = pytest.mark.parametrize('family', CONFIGS)
+# All of them in the long checks; the last has all there is, windows and norms of queries and keys.
+families = pytest.mark.parametrize(
+    'family', [family if family == 'gemma3' else pytest.param(family, marks=pytest.mark.slow) for family in CONFIGS]
+)
 CONFIG = CONFIGS['gemma1']
 
 
@@ -222,7 +225,11 @@ def test_no_gradient_of_a_weight_is_made():
     assert {shape for _, shape in found} >= {(3, 2, 88, 40), (3, 88, 40), (2, 88, 40), (3, 4, 40, 12)}
 
 
-@pytest.mark.parametrize('shape', [(2, 2, 2), (1, 4, 2), (1, 1, 4)], ids=['data', 'fsdp', 'tensor'])
+@pytest.mark.parametrize(
+    'shape',
+    [(2, 2, 2), pytest.param((1, 4, 2), marks=pytest.mark.slow), pytest.param((1, 1, 4), marks=pytest.mark.slow)],
+    ids=['data', 'fsdp', 'tensor'],
+)
 def test_on_eight_devices_gradients_and_merged_weights_are_the_same(shape):
     mesh = sharding.make_mesh(SimpleNamespace(**dict(zip(sharding.MESH_AXES, shape, strict=True))))
     base, adapters = (
