@@ -40,7 +40,10 @@ def compare(gold: str, answer: str) -> bool | None:
 
 
 def _spelling(text: str) -> str:
-    return tokens.plain(tokens.clean(text)).replace(' ', '') if len(text) <= tokens.MAX_CHARS else text
+    """Without case and spaces, but for those between digits: 1 1/2 is not 11/2."""
+    if len(text) > tokens.MAX_CHARS:
+        return text
+    return re.sub(r'(?<!\d) | (?!\d)', '', tokens.plain(tokens.clean(text)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -64,27 +67,28 @@ def normal_form(text: str) -> str:
     Two answers of one form are equal; equal formulas with variables may have several forms.
     """
     node = read(text)
-    return ' '.join(tokens.plain(tokens.clean(text)).split())[:200] if node is None else _form(_value_of(node), text)
+    return (None if node is None else _form(_value_of(node))) or _spelling(text)[:200]
 
 
-def _form(node: Node, text: str) -> str:
-    if node.kind in ('list', 'set', 'union', 'pm'):
-        inside = sorted(_form(_value_of(item), '') for item in _items(node))
-        return ' U '.join(inside) if node.kind == 'union' else f'{{{",".join(inside)}}}'
-    if node.kind in ('tuple', 'row', 'matrix'):
+def _form(node: Node) -> str | None:
+    """None for a formula with variables, and for numbers that are too long."""
+    if node.kind in (*_UNORDERED, 'tuple', 'row', 'matrix'):
+        inside = [_form(_value_of(item)) for item in (_items(node) if node.kind in _UNORDERED else node.parts)]
+        if None in inside:
+            return None
+        if node.kind in _UNORDERED:
+            return ' U '.join(sorted(inside)) if node.kind == 'union' else f'{{{",".join(sorted(inside))}}}'
         opening, closing = node.value if node.kind == 'tuple' and len(node.value) == 2 else '()'
-        return opening + ','.join(_form(_value_of(item), '') for item in node.parts) + closing
-    if node.kind in ('text', 'infinity'):
-        return node.value or 'inf'
+        return opening + ','.join(inside) + closing
+    if node.kind == 'infinity' or _is_minus_infinity(node):
+        return 'inf' if node.kind == 'infinity' else '-inf'
+    if node.kind == 'text':
+        return node.value
     value = exact.rational(node)
     if value is not None:
-        spelled = answers.spelled(value) if max(map(abs, value.as_integer_ratio())) < 10**_MOST_DIGITS else ''
-    else:
-        digits = exact.approximate(node)
-        spelled = f'≈{digits}' if digits else ''
-    if spelled:
-        return spelled
-    return re.sub(r'\s+', '', tokens.clean(text))[:200] if text else repr(node)[:200]
+        return answers.spelled(value) if max(map(abs, value.as_integer_ratio())) < 10**_MOST_DIGITS else None
+    digits = exact.approximate(node)
+    return f'≈{digits}' if digits else None
 
 
 # --- comparing
