@@ -6,17 +6,16 @@ A program is never run in this process, nor parsed: :mod:`cosample_jax.grading.s
 import atexit
 import functools
 import hashlib
-import json
 import os
 import re
 import selectors
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable
 
 from cosample_jax.errors import UserError
 from cosample_jax.grading import sandbox as sandbox_process
+from cosample_jax.grading.line_process import LineProcess
 
 CPU_SECONDS = 3
 SECONDS = 10.0  # of wall clock: a program that sleeps uses no CPU time
@@ -63,7 +62,7 @@ def normal_form(program: str) -> str:
     return f'{text[:_MAX_NORMAL_CHARS]}\n# and more: {digest}'
 
 
-class _Sandbox:
+class _Sandbox(LineProcess):
     """One sandbox process. UserError when this machine has no walls for it."""
 
     def __init__(self, cpu_seconds: int, seconds: float, megabytes: int):
@@ -71,11 +70,8 @@ class _Sandbox:
         # As a file with the standard library alone (-S). Nothing of the environment goes in but what Python may need to
         # start; the order of sets is fixed, and with it verdicts.
         kept = {name: os.environ[name] for name in ('LD_LIBRARY_PATH',) if name in os.environ}
-        self._process = subprocess.Popen(
+        super().__init__(
             [sys.executable, '-S', '-P', '-B', '-Wignore', sandbox_process.__file__, *limits],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             env=kept | {'PYTHONHASHSEED': '0'},
             start_new_session=True,
         )
@@ -86,25 +82,6 @@ class _Sandbox:
                 f'programs cannot be run safely here ({self.said or "the sandbox does not start"}): grade them on '
                 'Linux (x86-64 or arm64) where seccomp filters are allowed, as they are in Docker by default'
             )
-
-    def fileno(self) -> int:
-        return self._process.stdout.fileno()
-
-    def ask(self, job: Job) -> None:
-        try:
-            self._process.stdin.write(json.dumps(job).encode() + b'\n')
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has died: `read` meets the end of its pipe and says so
-
-    def read(self) -> str | None:
-        """Waits for its next line; None when the process has died."""
-        line = self._process.stdout.readline()
-        return json.loads(line) if line.endswith(b'\n') else None
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()  # reaps it and closes its pipes
 
 
 class Pool:

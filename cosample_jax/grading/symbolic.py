@@ -2,15 +2,14 @@
 
 import atexit
 import functools
-import json
 import selectors
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
 
 from cosample_jax.errors import UserError
 from cosample_jax.grading import worker as worker_process
+from cosample_jax.grading.line_process import LineProcess
 
 MAX_CHARS = 1_000
 SECONDS = 5.0
@@ -19,15 +18,12 @@ MEGABYTES = 1_024
 Pair = tuple[str, str]  # (gold, answer)
 
 
-class _Worker:
+class _Worker(LineProcess):
     """One process, given one pair at a time, so that the pair that kills it is known."""
 
     def __init__(self, seconds: float):
         # As a file, not a module: its imports must not depend on the directory the user is in.
-        command = [sys.executable, '-P', worker_process.__file__, str(seconds), str(MEGABYTES)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        super().__init__([sys.executable, '-P', worker_process.__file__, str(seconds), str(MEGABYTES)])
         self._seconds = seconds
         self.pair: Pair = ('', '')
         self.deadline = 0.0
@@ -36,26 +32,10 @@ class _Worker:
             self.kill()
             raise UserError('the symbolic grader does not start: is math-verify installed in this environment?')
 
-    def fileno(self) -> int:
-        return self._process.stdout.fileno()
-
     def ask(self, pair: Pair) -> None:
         self.pair = pair
         self.deadline = time.monotonic() + self._seconds
-        try:
-            self._process.stdin.write(json.dumps(pair).encode() + b'\n')
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has died: `read` meets the end of its pipe and says so
-
-    def read(self) -> str | None:
-        """Waits for its next line; None when the process has died."""
-        line = self._process.stdout.readline()
-        return json.loads(line) if line.endswith(b'\n') else None
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()  # reaps it and closes its pipes
+        super().ask(pair)
 
 
 class Pool:

@@ -17,7 +17,6 @@ HumanEval was published as test data: nothing here trains on it. No JAX here.
 
 import hashlib
 import os
-import random
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,12 +79,8 @@ def build(config) -> dict[str, list[Problem]]:
     unknown = [shot for shot in task.shots if shot not in shots]
     if unknown:
         raise UserError(f'config.task.shots has {unknown[0]!r}: shots are MBPP problems, shots/1 to shots/10')
-    splits = {}
-    for split, found in problems.items():
-        size = task[f'num_{split}']
-        if size > len(found):
-            raise UserError(f'config.task.num_{split} is {size}: there are {len(found)} {split} problems')
-        splits[split] = random.Random(f'code {config.seed} {split}').sample(found, len(found))[:size]
+    mixed = {split: splits_lib.shuffled(found, f'code {config.seed} {split}') for split, found in problems.items()}
+    splits = splits_lib.cut(task, 'the coding task', **mixed)
     if task.shots:
         splits['shots'] = [shots[shot] for shot in task.shots]
     return splits

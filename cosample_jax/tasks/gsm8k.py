@@ -70,11 +70,7 @@ def split_up(config, train: list[Problem], test: list[Problem], title: str) -> S
     rest, validation = _hold_out(config, train)
     rest, note = splits_lib.decontaminated(rest, test)
     test = splits_lib.shuffled(test, f'gsm8k {config.seed} test')
-    splits = {
-        'train': splits_lib.first(rest, task.num_train, 'train', title),
-        'validation': splits_lib.first(validation, task.num_validation, 'validation', title),
-        'test': splits_lib.first(test, task.num_test, 'test', title),
-    }
+    splits = splits_lib.cut(task, title, train=rest, validation=validation, test=test)
     return Splits(splits | ({'shots': shots} if shots else {}), [note])
 
 

@@ -42,11 +42,7 @@ def build(config) -> Splits:
     rest, note = splits_lib.decontaminated(rest, problems['test'])
     test = splits_lib.shuffled(problems['test'], f'own {config.seed} test')
     title = task.manual_dir
-    splits = {
-        'train': splits_lib.first(rest, task.num_train, 'train', title),
-        'validation': splits_lib.first(validation, task.num_validation, 'validation', title),
-        'test': splits_lib.first(test, task.num_test, 'test', title),
-    }
+    splits = splits_lib.cut(task, title, train=rest, validation=validation, test=test)
     return Splits(splits | ({'shots': shots} if shots else {}), [note])
 
 

@@ -28,6 +28,11 @@ def first(problems: list[Problem], size: int, split: str, title: str) -> list[Pr
     return problems[:size]
 
 
+def cut(task, title: str, **among: list[Problem]) -> dict[str, list[Problem]]:
+    """The first `task.num_<split>` of each split; UserError when there are fewer in the data called `title`."""
+    return {split: first(problems, task[f'num_{split}'], split, title) for split, problems in among.items()}
+
+
 def shots(config, problems: Sequence[Problem]) -> list[Problem]:
     """The problems of the few-shot prompt; UserError for an id that is no training problem's, or has no solution."""
     by_id = {problem.id: problem for problem in problems}

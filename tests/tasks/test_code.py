@@ -147,8 +147,8 @@ def test_documents_are_of_training_problems_and_read_like_the_prompt(files):
     ('fields', 'message'),
     [
         ({'shots': ('train/601',)}, "has 'train/601': shots are MBPP problems, shots/1 to shots/10"),
-        ({'num_train': 375}, 'num_train is 375: there are 374 train problems'),
-        ({'num_test': 165}, 'num_test is 165: there are 164 test problems'),
+        ({'num_train': 375}, 'num_train is 375: the coding task has 374 train problems'),
+        ({'num_test': 165}, 'num_test is 165: the coding task has 164 test problems'),
     ],
 )
 def test_what_cannot_be_built(files, fields, message):
