@@ -171,11 +171,11 @@ VARIANTS: dict[str, GemmaConfig] = {
         _tiny(gemma1, 'tiny_student', layers=3, embed=40, ffw=88, heads=4, kv_heads=1, head_dim=12),
         # The same trio for text in people's own words, with a vocabulary of 4,096 pieces.
         _tiny(gemma2, 'mini_weak', layers=2, embed=48, ffw=192, heads=4, kv_heads=2, head_dim=16, window=128,
-              vocab=4096),
+              vocab=4096, context=2048),
         _tiny(gemma2, 'mini_strong', layers=3, embed=104, ffw=315, heads=4, kv_heads=2, head_dim=24,
-              window=128, vocab=4096),
+              window=128, vocab=4096, context=2048),
         _tiny(gemma1, 'mini_student', layers=2, embed=40, ffw=160, heads=4, kv_heads=1, head_dim=16,
-              vocab=4096),
+              vocab=4096, context=2048),
         _tiny(gemma3, 'tiny_gemma3', layers=3, embed=32, ffw=64, heads=2, kv_heads=1, head_dim=16, window=16,
               scale=8.0, pattern=3),
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cosample_jax.grading import answers, expressions
 
-quick = settings(max_examples=300, deadline=None)
+quick = settings(max_examples=300)
 PIECES = (
     '\\frac', '\\sqrt', '\\sqrt[3]', '{', '}', '(', ')', '[', ']', '\\{', '\\}', '|', ',', ';', '+', '-', '*', '/',
     '^', '_', '=', '<', '\\le', '\\in', '\\cup', '\\pm', '\\infty', '\\pi', 'e', 'i', 'x', 'y', 'f', '1', '2', '10',
@@ -117,7 +117,7 @@ def test_numbers_are_read_as_they_are_written(whole, places):
 
 
 @pytest.mark.parametrize('change', ['({})', '{} ', '${}$', '\\left({}\\right)', '{}.', '1\\cdot({})'])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(expression=arithmetic)
 def test_dress_does_not_matter(change, expression):
     text, _ = expression
