@@ -49,7 +49,7 @@ MAY_IMPORT = {
 LEAF_IMPORTS = {
     '': set(),
     'errors': set(),
-    'budget': set(),
+    'budget': {'gemma.config'},
     'progress': set(),
     'preemption': set(),
     'records': {'errors'},
