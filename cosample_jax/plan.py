@@ -100,7 +100,7 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
         'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1),
         'memory': section,
         'budget': budget,
-        'notes': [*getattr(splits, 'notes', ()), *([note] if note else [])],
+        'notes': [*getattr(splits, 'notes', ()), *filter(None, [note, getattr(tokenizer, 'note', '')])],
     }
     if slice_ is not None:
         prediction['training'] = training_section(config, section, slice_)
@@ -388,6 +388,7 @@ class _Guess:
     """Stands in for a tokenizer where only the number of tokens matters: 3.5 characters each."""
 
     bos, vocabulary = BOS, OWN
+    note = 'tokens are a guess, 3.5 characters each: config.tokenizer is not there yet'
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
         return [UNK] * (bos + math.ceil(len(text) / 3.5))

@@ -111,7 +111,7 @@ def section(
                 for lens, of in costs.items()
             }
             for model in models:
-                row = {'budget': level, 'model': model, 'lengths': told}
+                row = {'budget': level, 'model': model, 'source': model in config.roles.sources, 'lengths': told}
                 row |= {'mean': drawn[model] / len(problem_ids), 'samples': drawn[model]}
                 row |= {'solution': lengths[model].generated, 'tokens': round(drawn[model] * lengths[model].generated)}
                 row['cost'] = {lens: of[model] for lens, of in totals.items()}
@@ -211,6 +211,8 @@ def _costs_table(section: dict):
 def _cost(lens: str, cost: float) -> str:
     if lens == 'price':
         return f'{cost:,.2f}'
+    if lens in ('params', 'flops'):
+        return f'{cost:.2e}'
     return f'{cost / 3600 if lens == "slice_seconds" else cost:.3g}'
 
 
@@ -245,10 +247,11 @@ def _notes(section: dict) -> list[str]:
         )
     if 'slice_seconds' in lenses:
         name, chips = section['slice']['name'], section['slice']['chips']
-        latest = [row for row in section['rows'] if row['lengths'] == list(section['lengths'])[-1]]
-        hours = sum(row['cost']['slice_seconds'] for row in latest if row['budget'] == 'high') / chips / 3600
+        latest = list(section['lengths'])[-1]
+        drawn = (r for r in section['rows'] if (r['lengths'], r['budget']) == (latest, 'high') and r['source'])
+        hours = sum(row['cost']['slice_seconds'] for row in drawn) / chips / 3600
         notes.append(
             f'chip-h: chip-hours on {name} ({chips} chips), at least: a model of data sheets, decoding alone; the high '
-            f'budget takes {hours:,.3g} hours'
+            f'budget of the sources, {latest}, takes {hours:,.3g} hours'
         )
     return notes

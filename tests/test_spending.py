@@ -99,7 +99,7 @@ def test_on_a_slice_chip_seconds_are_the_rooflines():
 
 def test_a_model_that_is_no_source_is_still_what_the_others_are_matched_to():
     section = spending.section(gemma(**{'roles.sources': ('weak',)}), IDS, ASSUMED)
-    assert {row['model'] for row in section['rows']} == {'weak', 'strong'}
+    assert {row['model']: row['source'] for row in section['rows']} == {'weak': True, 'strong': False}
     alone = spending.section(gemma(**{'roles.sources': ('strong',)}), IDS, ASSUMED)
     assert {row['model'] for row in alone['rows']} == {'strong'} and alone['matched'] == []
 
@@ -192,6 +192,8 @@ def test_everything_is_printed_with_what_it_assumes(workdir):
     assert 'measured tokens of a solution: strong 90 (prompt 900 + 60), weak 110 (prompt 900 + 60)' in ' '.join(
         text.split()
     )
+    hours = sum(cost_rows(section, 'measured')['high', m]['cost']['slice_seconds'] for m in ASSUMED) / 8 / 3600
+    assert f'of the sources, measured, takes {hours:.3g} hours' in ' '.join(text.split())
     assert 'on TPU v5 lite' in text and 'v5e:2x4 (8 chips)' in text
     plain = printed(spending.section(gemma(), IDS, ASSUMED))
     assert 'US$' not in plain and 'chip-' not in plain
