@@ -53,7 +53,8 @@ def compared(config) -> list[str]:
 def pilot(config, workdir, assumed: dict[str, Lengths]) -> tuple[Pilot | None, str]:
     """What the training pools of a workdir tell, unfinished ones too; or None, and why not ('' where there are none).
 
-    The part of the prompts that all share is as in `assumed`, the lengths of each model: a pool tells whole prompts.
+    A pool tells whole prompts: the share of them that is common to all is that of `assumed`, the lengths of each model,
+    which may be a guess of another tokenizer.
     """
     models = compared(config)
     tables = {model: workdir.pool('train', model).table() for model in models if len(workdir.pool('train', model))}
@@ -71,11 +72,12 @@ def pilot(config, workdir, assumed: dict[str, Lengths]) -> tuple[Pilot | None, s
         )
     lengths = {}
     for model, table in tables.items():
-        prompt, generated = (
-            sum(table.column(column).to_pylist()) / len(table) for column in ('prompt_tokens', 'num_tokens')
-        )
-        shared = assumed[model].prefix
-        lengths[model] = Lengths(shared, prompt - shared, generated)
+        prompts, drawn = (table.column(column).to_pylist() for column in ('prompt_tokens', 'num_tokens'))
+        if not (all(prompts) and all(drawn)):
+            return None, f'{workdir.root} has imported samples of {model}, of unknown length: none is taken from it'
+        prompt, like = sum(prompts) / len(table), assumed[model]
+        question = max(1.0, prompt * like.question / (like.prefix + like.question))
+        lengths[model] = Lengths(prompt - question, question, sum(drawn) / len(table))
     told = workdir.done_info('sample') if workdir.is_done('sample') else {}
     told = {model: told[model] for model in models if 'chip_seconds' in told.get(model, {})}
     seconds = {model: counters['chip_seconds'] / counters['drawn'] for model, counters in told.items()}

@@ -165,6 +165,17 @@ def test_half_a_pilot_is_named_and_none_is_no_news(tmp_path):
     assert found is None and note.endswith('has no samples of strong: no lengths are taken from it')
 
 
+def test_imported_samples_have_no_lengths(workdir):
+    workdir.pool('train', 'weak').append([Sample('train/2', 'weak', 0, '', [], 'stop', 0.0, 0.0, 0, 0)])
+    found, note = spending.pilot(gemma(), workdir, ASSUMED)
+    assert found is None and 'has imported samples of weak, of unknown length' in note
+
+
+def test_a_guess_of_the_prompt_is_scaled_to_what_was_measured(workdir):
+    guessed = dict.fromkeys(ASSUMED, Lengths(1800, 120, 250))
+    assert spending.pilot(gemma(), workdir, guessed)[0].lengths['weak'] == Lengths(900, 60, 110)
+
+
 def printed(section):
     console = Console(width=80, record=True, file=io.StringIO())
     spending.print_tables(console, section)
