@@ -15,8 +15,8 @@ from cosample_jax.gemma.weights import abstract_params
 
 IDS = [f'train-{i}' for i in range(4000)]
 GSM8K = budget.Lengths(prefix=900, question=60, generated=130)  # 8 shots
-# 35 Flash samples for one of Pro is the paper's figure. Google's list prices of late August 2024, in US$ a million tokens
-# for prompts of up to 128k, give it by generated tokens; by prompts they would give 47.
+# 35 Flash samples for one of Pro is the paper's figure. Google's list prices of late August 2024 (US$ a million tokens
+# for prompts of up to 128k) give it by generated tokens; by prompts they would give 47.
 PRO, FLASH = budget.Price(input=3.5, output=10.5), budget.Price(input=0.075, output=0.3)
 
 
