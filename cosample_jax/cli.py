@@ -62,14 +62,14 @@ VERBS = {
     'evaluate': Verb('measure the trained models on the test problems'),
     'report': Verb('write report/index.html with its figures and tables'),
     'plan': Verb(
-        'print tokens and predicted seconds of each stage, and the memory of each model',
+        'print what the budget costs by each lens, the seconds of each stage, the memory of each model',
         'cosample_jax.commands.plan',
         (
             ('topology', Flag('a TPU slice to plan for, such as v5e:2x4, instead of this machine')),
             ('show-prompt', Flag('print the prompt of each source, whole, instead', bool)),
             ('compile', Flag('ask the real TPU compiler too; needs --topology and the extra tpu', bool)),
         ),
-        workdir='',
+        workdir='name',
     ),
     'doctor': Verb(
         'check that this machine, and with --config a run, is ready',
