@@ -61,15 +61,28 @@ VERBS = {
     'finetune': Verb('train every model on every data set'),
     'evaluate': Verb('measure the trained models on the test problems'),
     'report': Verb('write report/index.html with its figures and tables'),
+    'forecast': Verb(
+        'say from a few graded samples a problem which source to take at the full budget, or that they are too few',
+        'cosample_jax.commands.forecast',
+        (
+            ('k', Flag("samples a problem of the dearest model, e.g. 10,100; the run's budgets unless given")),
+            ('pilot', Flag('take only so many samples of each problem of the run', int)),
+            ('input', Flag('JSONL file with rows of problem_id, model, samples, correct, instead of a run')),
+            ('costs', Flag('with --input: cost of a sample of each model, e.g. gemma2_9b:9,gemma2_27b:27')),
+            ('output', Flag('directory for forecast.json and the tables; forecast/ of the run unless given')),
+        ),
+        config_needed=False,
+        workdir='name',
+    ),
     'plan': Verb(
-        'print tokens and predicted seconds of each stage, and the memory of each model',
+        'print what the budget costs by each lens, the seconds of each stage, the memory of each model',
         'cosample_jax.commands.plan',
         (
             ('topology', Flag('a TPU slice to plan for, such as v5e:2x4, instead of this machine')),
             ('show-prompt', Flag('print the prompt of each source, whole, instead', bool)),
             ('compile', Flag('ask the real TPU compiler too; needs --topology and the extra tpu', bool)),
         ),
-        workdir='',
+        workdir='name',
     ),
     'doctor': Verb(
         'check that this machine, and with --config a run, is ready',

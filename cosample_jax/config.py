@@ -24,7 +24,7 @@ LEVELS = ('low', 'high')
 JUDGE = 'judge'  # a model that only judges
 JUDGES = ('steps', 'calculator', *MODELS, JUDGE)
 
-# Derived by `finalize` from the models' sizes, budget.params and budget.strong; never set by hand.
+# Derived by `finalize` from the models' sizes or prices, budget.lens, .params and .strong; never set by hand.
 DERIVED = (
     'budget.ratio',
     'budget.weak.low',
@@ -82,6 +82,12 @@ def base() -> ConfigDict:
         model.init = 'package'  # 'package' (shipped weights), 'pretrain' (from scratch) or a checkpoint's path
         model.chat = False  # the model is instruction-tuned: asked and taught in turns
         model.params_nominal = 0.0  # parameters as advertised (9e9); 0 = the variant's own
+        price = model.price = ConfigDict()  # what an API asks for it: `plan` shows it, budget.lens may match by it
+        price.input = 0.0  # US$ for a million tokens of prompts
+        price.output = 0.0  # and of generated ones; 0 = no price is known
+        price.batch_discount = 0.0  # the share taken off both where requests may wait, 0.5 for half price
+        price.as_of = ''  # the day these were the prices, '2024-08-12': they change
+        price.source = ''  # where they stood
 
     config.roles = ConfigDict()
     config.roles.sources = ('weak', 'strong')  # who writes training data
@@ -103,6 +109,7 @@ def base() -> ConfigDict:
     sampling.slots = 128
 
     budget = config.budget = ConfigDict()
+    budget.lens = 'params'  # what is matched: 'params' (2P, Eq. 1) or 'price' (of a generated token)
     budget.params = 'exact'  # what P in 2P counts: 'exact' (27.2/9.24) or 'nominal' (27/9, as the paper)
     budget.levels = LEVELS  # which budgets are fine-tuned on
     budget.strong = ConfigDict()
@@ -111,7 +118,7 @@ def base() -> ConfigDict:
     budget.weak = ConfigDict()
     budget.weak.low = config_dict.placeholder(float)  # samples per problem, mean over problems
     budget.weak.high = config_dict.placeholder(float)
-    budget.ratio = config_dict.placeholder(float)  # weak samples for one strong sample (Eq. 1)
+    budget.ratio = config_dict.placeholder(float)  # weak samples for one strong sample
     budget.flops_per_token = ConfigDict()
     budget.flops_per_token.weak = config_dict.placeholder(float)  # 2·P
     budget.flops_per_token.strong = config_dict.placeholder(float)
@@ -244,8 +251,8 @@ def load_resolved(path) -> ConfigDict:
 
 
 def finalize(config: ConfigDict) -> FrozenConfigDict:
-    """Checks every field, derives the weak model's counts (Eq. 1) and freezes the result. Leaves `config` as
-    it is.
+    """Checks every field, derives the weak model's counts (Eq. 1, of sizes or of prices) and freezes the result.
+    Leaves `config` as it is.
 
     UserError names the field that is wrong, or the derived field that was set by hand.
     """
@@ -255,8 +262,9 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     for name in DERIVED:
         if get(config, name) is not None:
             raise UserError(
-                f"config.{name} is derived from the models' sizes, so that the budgets stay matched: change "
-                'config.budget.strong.low, config.budget.strong.high or config.budget.params instead'
+                f"config.{name} is derived from the models' sizes or prices, so that the budgets stay matched: change "
+                'config.budget.strong.low, config.budget.strong.high, config.budget.params, or config.budget.lens '
+                'instead'
             )
     _validate(config)
     params = {name: num_params(config, name) for name in ('weak', 'strong')}
@@ -264,7 +272,8 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
         budget = config.budget
         budget.flops_per_token.weak = budget_lib.sample_cost(params['weak'], tokens=1)
         budget.flops_per_token.strong = budget_lib.sample_cost(params['strong'], tokens=1)
-        budget.ratio = budget_lib.matched_ratio(params['strong'], params['weak'])
+        costs = {name: price(config, name).generated for name in params} if budget.lens == 'price' else params
+        budget.ratio = budget_lib.matched_ratio(costs['strong'], costs['weak'])
         budget.weak.low = budget.ratio * budget.strong.low
         budget.weak.high = budget.ratio * budget.strong.high
     return FrozenConfigDict(config)
@@ -289,6 +298,12 @@ def num_params(config, model: str) -> float:
     if config.budget.params == 'nominal':
         return float(entry.params_nominal or variant.nominal_params or variant.num_params())
     return float(variant.num_params())
+
+
+def price(config, model: str) -> budget_lib.Price:
+    """What a model's API asks for; of 0 where no price is known."""
+    entry = config.models[model].price
+    return budget_lib.Price(entry.input, entry.output, entry.batch_discount)
 
 
 def get(config, name: str):
@@ -329,6 +344,7 @@ def _validate(config: ConfigDict) -> None:
         raise UserError(f'config.name is {config.name!r}: use letters, digits, dots, dashes (it names the workdir)')
     _choice(config, 'task.name', TASKS)
     _choice(config, 'budget.params', ('exact', 'nominal'))
+    _choice(config, 'budget.lens', ('params', 'price'))
     for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
         _require(get(config, name) >= 1, config, name, 'at least 1')
     _require(0 < config.sampling.top_p <= 1, config, 'sampling.top_p', 'above 0 and at most 1')
@@ -390,6 +406,21 @@ def _validate(config: ConfigDict) -> None:
         _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
         _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
         _require(config.models[name].params_nominal >= 0, config, f'models.{name}.params_nominal', 'at least 0')
+        _validate_price(config, name)
+
+
+def _validate_price(config, name: str) -> None:
+    field, entry = f'models.{name}.price', config.models[name].price
+    if name in ('weak', 'strong') and config.budget.lens == 'price':
+        _require(entry.output > 0, config, f'{field}.output', "above 0, as config.budget.lens is 'price'")
+    for part in ('input', 'output'):
+        _require(entry[part] >= 0, config, f'{field}.{part}', 'at least 0')
+    _require(0 <= entry.batch_discount < 1, config, f'{field}.batch_discount', 'at least 0 and below 1')
+    if entry.input or entry.output:
+        _require(entry.output > 0, config, f'{field}.output', f'above 0, as config.{field}.input is')
+        dated = re.fullmatch(r'\d{4}-\d{2}-\d{2}', entry.as_of)
+        _require(bool(dated), config, f'{field}.as_of', "the day of the price, like '2024-08-12'")
+        _require(entry.source != '', config, f'{field}.source', 'where the price stood')
 
 
 def _require(holds: bool, config, name: str, what: str) -> None:

@@ -7,7 +7,8 @@ Tokens are counted from the configuration and from the task's own gold solutions
 with constants measured on a 2-core CPU, scaled by the speed at which THIS machine multiplies two matrices. Tiny models
 are bound by the first term in the brackets, real ones by the second.
 
-Memory of each model, sampling and fine-tuned, is that of :mod:`cosample_jax.memory`, against what a device has.
+What the budget's samples cost by each lens is :mod:`cosample_jax.spending`'s. Memory of each model, sampling and
+fine-tuned, is that of :mod:`cosample_jax.memory`, against what a device has.
 """
 
 import math
@@ -19,8 +20,9 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from cosample_jax import cells, devices, memory, roofline, sharding, tasks
+from cosample_jax import cells, devices, memory, roofline, sharding, spending, tasks
 from cosample_jax import config as config_lib
+from cosample_jax.budget import Lengths
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model as gemma_model
 from cosample_jax.gemma.config import variant
@@ -35,13 +37,14 @@ ORDER = ('prepare', 'pretrain', 'sample', 'grade', 'judge', 'analyze', 'finetune
 FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report': 4.5}
 
 
-def predict(config, slice_: devices.Slice | None = None) -> dict:
+def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
     """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...,
-    "left_out": what of the task's problems was, a line each}`` of a finalized config; on a slice ``"training"``, too.
+    "budget": ..., "notes": of the task's problems and the pilot, a line each}`` of a finalized config; on a slice
+    ``"training"``, too.
 
     Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training. Memory is as
     `memory_section` says: of the chips of `slice_`, or of this machine's devices. Training is as `training_section`
-    says.
+    says, and the budget as `spending.section`: with what the pools of `workdir` have measured, when there are any.
     """
     speed = _matmul_flops() / REFERENCE_FLOPS
     splits = tasks.build(config)
@@ -83,14 +86,21 @@ def predict(config, slice_: devices.Slice | None = None) -> dict:
         answered.append(_work(DECODE, samples * solution, 2 * params[model], 3, samples))
     stages['finetune'] = _total(learned, speed)
     stages['evaluate'] = _total(answered, speed)
-    chats = {entry.chat for entry in config.models.values()}
-    told = {chat: lengths(splits, tasks.template(config, tokenizer, chat)) for chat in chats}
+    templates = {entry.chat: tasks.template(config, tokenizer, entry.chat) for entry in config.models.values()}
+    told = {chat: lengths(splits, template) for chat, template in templates.items()}
     section = memory_section(config, {name: told[entry.chat] for name, entry in config.models.items()}, slice_)
+    asked = {chat: _mean_lengths(splits['train'], each, told[chat], solution) for chat, each in templates.items()}
+    assumed = {name: asked[config.models[name].chat] for name in spending.compared(config)}
+    sampled = {r['model']: memory.Sampling(**r['shape']) for r in section['rows'] if r['stage'] == 'sampling'}
+    measured, note = spending.pilot(config, workdir, assumed) if workdir else (None, '')
+    on = spending.Slice(slice_, sampled) if slice_ else None
+    budget = spending.section(config, [p.id for p in splits['train']], assumed, measured, on)
     prediction = {
         'stages': stages,
         'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1),
         'memory': section,
-        'left_out': list(getattr(splits, 'notes', ())),
+        'budget': budget,
+        'notes': [*getattr(splits, 'notes', ()), *filter(None, [note, getattr(tokenizer, 'note', '')])],
     }
     if slice_ is not None:
         prediction['training'] = training_section(config, section, slice_)
@@ -104,6 +114,11 @@ def lengths(splits: dict, template: prompts.Template) -> dict[str, int]:
         'prefix': 1 + len(template.prompt('', splits.get('shots', ()))) - frame,
         'question': max(len(template.prompt(p.question)) for ps in splits.values() for p in ps) - 1,  # <bos> is above
     }
+
+
+def _mean_lengths(problems, template: prompts.Template, told: dict[str, int], solution: float) -> Lengths:
+    question = float(np.mean([len(template.prompt(problem.question)) for problem in problems])) - 1
+    return Lengths(told['prefix'], question, solution)
 
 
 def sampling_shape(config, tokens: dict[str, int], name: str) -> memory.Sampling:
@@ -275,8 +290,9 @@ def print_table(prediction: dict) -> None:
         table.caption = f'seconds: a model for a machine that multiplies matrices at {speed:g} GFLOP/s'
     console = Console()
     console.print(table)
+    spending.print_tables(console, prediction['budget'])
     console.print(_memory_table(prediction['memory']))
-    for note in prediction['left_out']:
+    for note in prediction['notes']:
         console.print(note, highlight=False)
     if not here:
         console.print(_training_table(prediction['training'], prediction['memory']['slice']))
@@ -372,6 +388,7 @@ class _Guess:
     """Stands in for a tokenizer where only the number of tokens matters: 3.5 characters each."""
 
     bos, vocabulary = BOS, OWN
+    note = 'tokens are a guess, 3.5 characters each: config.tokenizer is not there yet'
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
         return [UNK] * (bos + math.ceil(len(text) / 3.5))

@@ -42,6 +42,48 @@ def test_a_nominal_size_given_by_hand_wins_over_the_variants():
     assert config_lib.finalize(config).budget.ratio == 4.0
 
 
+FLASH = {'input': 0.075, 'output': 0.3, 'batch_discount': 0.0, 'as_of': '2024-08-12', 'source': 'a list of prices'}
+PRO = FLASH | {'input': 3.5, 'output': 10.5}
+
+
+def priced(weak=FLASH, strong=PRO, **fields):
+    config = named(**fields)
+    config.models.weak.price.update(weak)
+    config.models.strong.price.update(strong)
+    return config
+
+
+def test_counts_can_be_matched_by_price():
+    found = config_lib.finalize(priced(budget__lens='price', budget__params='nominal')).budget
+    assert (found.ratio, found.weak.low, found.weak.high) == (35.0, 35.0, 350.0)
+    assert found.flops_per_token == config_lib.finalize(priced(budget__params='nominal')).budget.flops_per_token
+    waits = config_lib.finalize(priced(FLASH | {'batch_discount': 0.5}, budget__lens='price'))
+    assert waits.budget.ratio == 70.0
+    assert config_lib.finalize(priced()).budget.ratio == config_lib.finalize(named()).budget.ratio, (
+        'sizes, unless asked'
+    )
+
+
+@pytest.mark.parametrize(
+    ('weak', 'message'),
+    [
+        (
+            {'output': 0.0},
+            "config.models.weak.price.output is 0.0: it must be above 0, as config.budget.lens is 'price'",
+        ),
+        ({'input': -1.0}, 'config.models.weak.price.input is -1.0: it must be at least 0'),
+        ({'batch_discount': 1.0}, 'config.models.weak.price.batch_discount is 1.0: it must be at least 0 and below 1'),
+        ({'as_of': ''}, "config.models.weak.price.as_of is '': it must be the day of the price, like '2024-08-12'"),
+        ({'as_of': 'August'}, "config.models.weak.price.as_of is 'August'"),
+        ({'source': ''}, "config.models.weak.price.source is '': it must be where the price stood"),
+    ],
+)
+def test_a_price_that_says_too_little_is_refused(weak, message):
+    with pytest.raises(UserError) as error:
+        config_lib.finalize(priced(FLASH | weak, budget__lens='price'))
+    assert message in str(error.value) and '\n' not in str(error.value)
+
+
 @pytest.mark.parametrize('name', config_lib.DERIVED)
 def test_a_derived_field_set_by_hand_is_refused_with_the_reason(name):
     with pytest.raises(UserError, match=f'config.{name} is derived .* change config.budget.strong.low'):
@@ -68,6 +110,8 @@ CHATTY = ConfigDict({'variant': 'tiny_weak', 'init': 'package', 'chat': 'yes', '
         ({'task__name': 'arithmetics'}, "did you mean 'arithmetic'"),
         ({'task__num_test': 0}, 'config.task.num_test is 0: it must be at least 1'),
         ({'budget__params': 'exakt'}, "did you mean 'exact'"),
+        ({'budget__lens': 'prices'}, "config.budget.lens is 'prices', which is no choice (did you mean 'price'?)"),
+        ({'models__weak__price__input': 0.1}, 'above 0, as config.models.weak.price.input is'),
         ({'budget__strong': ConfigDict({'low': 3, 'high': 2})}, 'config.budget.strong.high is 2'),
         ({'budget__levels': ()}, 'config.budget.levels'),
         ({'models__weak__variant': 'tiny_weka'}, 'tiny_weak'),

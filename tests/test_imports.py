@@ -34,7 +34,8 @@ MAY_IMPORT = {
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage
     **dict.fromkeys(ROOMS, MIDDLE),
     'report': MIDDLE | {'analysis'},
-    'plan': MIDDLE | {'memory', 'roofline', 'devices'},
+    'plan': MIDDLE | {'memory', 'roofline', 'devices', 'spending'},
+    'spending': {'memory', 'roofline', 'devices'} | MIDDLE,
     'devices': {'sharding'},
     'memory': {'sampling', 'training', 'devices'} | MIDDLE,
     'roofline': {'memory', 'devices'} | MIDDLE,
@@ -49,7 +50,7 @@ MAY_IMPORT = {
 LEAF_IMPORTS = {
     '': set(),
     'errors': set(),
-    'budget': set(),
+    'budget': {'gemma.config'},
     'progress': set(),
     'preemption': set(),
     'records': {'errors'},

@@ -59,6 +59,19 @@ def test_the_shipped_models_solve_some_of_it(finished):
     assert sum(grade.correct for grade in finished.grades('train', 'strong').read()) >= 2
 
 
+def test_a_plan_of_what_was_sampled_has_its_lengths_and_seconds(finished, capsys, monkeypatch, repository):
+    monkeypatch.chdir(repository)
+    for source in ('weak', 'strong'):
+        told = finished.done_info('sample')[source]
+        assert told['drawn'] == told['tokens'] and told['chip_seconds'] > 0 and told['device'] == 'cpu'
+    assert cli.main(['plan', f'--workdir={finished.root}']) == 0
+    printed = capsys.readouterr().out
+    drawn = [sample.num_tokens for sample in finished.pool('train', 'weak').read()]
+    mean = sum(drawn) / len(drawn)
+    assert f'weak {mean:,.0f} (prompt' in ' '.join(printed.split()).partition('measured tokens of a solution')[2]
+    assert 'what the pilot took a token, on cpu' in ' '.join(printed.split())
+
+
 def test_running_again_does_nothing(finished, capsys, monkeypatch, repository):
     monkeypatch.chdir(repository)
     pools = Path(finished.path('pools'))

@@ -17,7 +17,7 @@ def main(args) -> None:
     from cosample_jax import devices, plan
 
     slice_ = devices.parse_slice(args.topology) if args.topology else None
-    prediction = plan.predict(args.config, slice_)
+    prediction = plan.predict(args.config, slice_, args.workdir)
     plan.print_table(prediction)
     if args.compile:
         _compile(args.config, slice_, prediction['memory'], aot)

@@ -60,7 +60,7 @@ def _quality_lead(document):
             lead += (
                 'Equal cost assumes equally long solutions, as the paper does; with the lengths measured '
                 f'here ({a["mean_tokens"]:.0f} and {b["mean_tokens"]:.0f} tokens) the {row["model_a"]} '
-                f'side cost {real:.2f} times the {row["model_b"]} side.'
+                f'side cost {real:.2f} times the {row["model_b"]} side, by 2P.'
             )
             break
     return lead

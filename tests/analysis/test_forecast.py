@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from cosample_jax.analysis import forecast
+from cosample_jax.errors import UserError
+
+
+def pilot(model, p, n=6, seed=0):
+    p = np.asarray(p)
+    correct = np.random.default_rng(seed).binomial(n, p)
+    return forecast.Pilot(model, [str(i) for i in range(len(p))], np.full(len(p), n), correct)
+
+
+EASY, HARD = np.full(80, 0.8), np.full(80, 0.02)
+
+
+def test_the_clearly_better_source_is_taken():
+    found = forecast.forecast([pilot('a', EASY), pilot('b', HARD)], [6], {'a': 1.0, 'b': 1.0})
+    (row,) = found['decisions']
+    assert row['take'] == 'a' and row['difference_low'] > 0 and row['pilot_needed'] == ''
+    assert [r['model'] for r in found['coverage']] == ['a', 'b'] and found['flips'][0]['flip'] == ''
+
+
+def test_equal_sources_are_too_small_to_tell():
+    p = np.random.default_rng(0).beta(0.5, 1, 60)
+    found = forecast.forecast([pilot('a', p, 4), pilot('b', p, 4, seed=1)], [50], {'a': 1.0, 'b': 1.0})
+    assert found['decisions'][0]['take'] == forecast.UNDECIDED
+
+
+def test_the_cheaper_one_gets_more_samples_and_overtakes():
+    # 1 - 0.98^(10 k) is above 60% coverage from k = 5 on; the dearer model solves 60% at once and never more.
+    dear = np.where(np.arange(200) < 120, 0.99, 0.0)
+    pilots = [pilot('dear', dear, 20), pilot('cheap', np.full(200, 0.02), 20)]
+    found = forecast.forecast(pilots, [40], {'dear': 10.0, 'cheap': 1.0})
+    assert [row['k'] for row in found['coverage']] == [40, 400]
+    (flip,) = found['flips']
+    assert (flip['below'], flip['above']) == ('dear', 'cheap') and 2 <= flip['flip'] <= 12
+
+
+def test_a_mix_pays_where_each_solves_what_the_other_does_not():
+    half = np.arange(100) < 50
+    pilots = [pilot('a', np.where(half, 0.9, 0.001), 10), pilot('b', np.where(half, 0.001, 0.9), 10, seed=1)]
+    (row,) = forecast.forecast(pilots, [20], {'a': 1.0, 'b': 1.0})['decisions']
+    assert row['take'] == 'mix' and row['mix_gain_low'] > 0.1
+
+
+@pytest.mark.parametrize(
+    ('pilots', 'ks', 'message'),
+    [
+        ([], [9], 'no pilot'),
+        ([pilot('a', [])], [9], 'has no problem'),
+        ([pilot('a', EASY, 1)], [9], 'one sample a problem'),
+        ([pilot('a', EASY, 6)], [5], 'has 6 samples of a problem already'),
+    ],
+)
+def test_refusals(pilots, ks, message):
+    with pytest.raises(UserError, match=message):
+        forecast.forecast(pilots, ks, {'a': 1.0})
