@@ -17,9 +17,9 @@ numbers of December 2023. Fine-tuning as in configs/gsm8k.py; examples longer th
 By `cosample plan` v5p:2x2x2 with fsdp=8 takes the whole run; v5e:4x8 with fsdp=8,tensor=4 all but the fine-tuning of
 the 27B.
 
-Cost: `cosample plan` prints it for the devices at hand. Result: not run yet, it needs accelerators. Of size=tiny, with 60
-steps of pretraining instead of 250, on two CPU cores: sampling, fine-tuning, evaluation and report 4 min 28 s; 10 of 3,200
-samples are right, no test problem is. What it shows is that real MATH passes.
+Cost: `cosample plan` prints it for the devices at hand. Result: not run yet, it needs accelerators. Of size=tiny, with
+60 steps of pretraining instead of 250, on two CPU cores: sampling, fine-tuning, evaluation and report 4 min 28 s; 10 of
+3,200 samples are right, no test problem is. What it shows is that real MATH passes.
 """
 
 from cosample_jax import config as config_lib

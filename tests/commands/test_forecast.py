@@ -26,9 +26,7 @@ def run(tmp_path):
     workdir.open(config_lib.finalize(config))
     for model in ('weak', 'strong'):
         keys = [(f'train/{i}', k) for i in range(10) for k in range(4)]
-        workdir.pool('train', model).append(
-            [Sample(i, model, k, '', [], 'stop', 0.0, 0.0, 1, 1) for i, k in keys]
-        )
+        workdir.pool('train', model).append([Sample(i, model, k, '', [], 'stop', 0.0, 0.0, 1, 1) for i, k in keys])
         workdir.grades('train', model).append([Grade(i, model, k, k < 2, '', '', True, '') for i, k in keys[:-1]])
     return workdir
 
