@@ -149,7 +149,14 @@ def test_what_says_something_else(gold, answer):
 
 @pytest.mark.parametrize(
     ('gold', 'answer'),
-    [('f(4-x)', 'g(4-x)'), ('5', '5 \\oplus 3'), ('\\frac{1}{2}', '\\frac{1}{2'), ('3', '3 4'), ('0.333', '0.333...')],
+    [
+        ('f(4-x)', 'g(4-x)'),
+        ('5', '5 \\oplus 3'),
+        ('\\frac{1}{2}', '\\frac{1}{2'),
+        ('3', '3 4'),
+        ('0.333', '0.333...'),
+        ('6, 2', '4 \\pm 1 \\pm 1'),
+    ],
 )
 def test_what_cannot_be_told(gold, answer):
     assert expressions.compare(gold, answer) is None
