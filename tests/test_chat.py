@@ -27,7 +27,7 @@ def run(monkeypatch, tmp_path):
     tokenizer = embedded.tokenizer()
 
     class Engine:
-        usage = SimpleNamespace(shares=dict)
+        usage = SimpleNamespace(shares=dict, drawn=0)
 
         def __init__(self, params, config, settings, requests, mesh=None):
             asked.append((requests, settings))
