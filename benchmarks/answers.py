@@ -199,6 +199,8 @@ HOSTILE = {
     'plus-minuses': '\\pm 1' * 100,
     'sums of plus-minuses': '1' + '\\pm 1' * 30,
     'sets of plus-minuses': '\\{' + ','.join(['1\\pm2\\pm3'] * 40) + '\\}',
+    'mixed numbers in mixed numbers': '2\\frac{' * 30 + 'x' + '}{3}' * 30,
+    'radicals of plus-minuses': '\\sqrt{' * 18 + '1\\pm2' + '}' * 18 + ', 1',
     'degrees': '6' + '^\\circ' * 150,
     'bases': '9' * 900 + '_{36}',
     'matrix': '\\begin{pmatrix}' + ' & '.join(['1'] * 200) + '\\end{pmatrix}',

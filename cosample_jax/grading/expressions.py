@@ -328,8 +328,8 @@ def _minus(a: Node, b: Node) -> Node:
 def _spread(node: Node) -> list[Node] | None:
     """(1 ± √5)/2 as both values; None where no ± is in it."""
     for index, part in enumerate(node.parts):
-        if part.kind == 'pm' or _spread(part):
-            both = _items(part)
+        both = _items(part) if part.kind == 'pm' else _spread(part)
+        if both:
             return [Node(node.kind, node.value, (*node.parts[:index], one, *node.parts[index + 1 :])) for one in both]
     return None
 

@@ -1,7 +1,7 @@
 """Reading an answer written in LaTeX, or in plain text, into a tree. Nothing is evaluated and nothing is executed.
 
 A recursive-descent parser over a few dozen token kinds; what it does not know it refuses (:class:`Unreadable`), so that
-a tree is never a guess. Length and depth are limited, and each token is read once.
+a tree is never a guess. Length and depth are limited, and the parser never goes back.
 
 Kinds of node, with what `value` and `parts` hold:
 
@@ -32,6 +32,11 @@ from cosample_jax.grading.latex_tokens import (
 
 _MAX_DEPTH = 40
 _MAX_POSTFIXES = 5
+# The tokens of a fraction of two numbers: 1/3, \frac{1}{3}, \frac13, \frac1{30} and \frac{1}3.
+_PROPER = re.compile(
+    r'(\d+) / (\d+)(?!\S)'
+    r'|\\frac (?:\{ (\d+) \} (?:\{ (\d+) \}|(\d)(?!\S))|(\d)(?: \{ (\d+) \}|(\d)(?!\S)| (\d)(?!\S)))'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +51,9 @@ _OPAQUE = frozenset('fghFGPQ')  # a letter that is a function where a bracket fo
 _CLOSING = {'(': ')', '[': ']', '\\{': '\\}', '\\langle': '\\rangle', '\\lfloor': '\\rfloor', '\\lceil': '\\rceil'}
 _SCALES = {'hundred': 100, 'thousand': 1_000, 'million': 10**6, 'billion': 10**9}
 # Behind a number these words compute something, and are no unit.
-_OPERATORS = frozenset(
-    (
-        'plus',
-        'minus',
-        'times',
-        'over',
-        'squared',
-        'cubed',
-        'divided',
-        'by',
-        'multiplied',
-        'root',
-        'power',
-        'than',
-        'not',
-    )
-)
+_OPERATORS = frozenset((
+    'plus', 'minus', 'times', 'over', 'squared', 'cubed', 'divided', 'by', 'multiplied', 'root', 'power', 'than', 'not',
+))  # fmt: skip
 
 
 def _chain(kind: str, parts: list[Node]) -> Node:
@@ -208,22 +199,19 @@ class _Parser:
 
     def _mixed(self) -> Node | None:
         """2\\frac{1}{3} and 2 1/3 are sums; read only where that is certain."""
-        first, second, third, fourth = (*self._tokens[self._at : self._at + 4], *[Token('eof', '')] * 4)[:4]
-        if first.kind != 'number' or not first.value.isdigit():
+        whole = self._next.value
+        if self._next.kind != 'number' or not whole.isdigit():
             return None
-        if second.kind == 'sign' and second.value == '\\frac':
-            here, self._at = self._at, self._at + 1
-            fraction = self._factor()
-            above, below = fraction.parts if fraction.kind == 'div' else (None, None)
-            if above and above.kind == below.kind == 'number' and 0 < above.value < below.value:
-                return Node('add', None, (Node('number', Fraction(first.value)), fraction))
-            self._at = here
+        # By the tokens ahead: to read a fraction in order to see what it is would read nested ones over and over.
+        ahead = ' '.join(token.value for token in self._tokens[self._at + 1 : self._at + 8])
+        match = _PROPER.match(ahead)
+        if not match:
             return None
-        over = second.value.isdigit() and third == Token('sign', '/') and fourth.value.isdigit()
-        if not over or not 0 < int(second.value) < int(fourth.value):
+        above, below = (int(digits) for digits in match.groups() if digits)
+        if not 0 < above < below:
             return None
-        self._at += 4
-        return Node('number', int(first.value) + Fraction(int(second.value), int(fourth.value)))
+        self._at += 1 + len(match.group().split())
+        return Node('number', int(whole) + Fraction(above, below))
 
     def _signed_factor(self) -> Node:
         negative = False
