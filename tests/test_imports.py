@@ -21,6 +21,7 @@ LEAVES = {
     'gemma.config',
     'jsonl',
     'cells',
+    'boxes',
     'overlap',
 }
 # A room may import the rooms named here, its own modules and the leaves.
@@ -55,6 +56,7 @@ LEAF_IMPORTS = {
     'preemption': set(),
     'records': {'errors'},
     'jsonl': {'errors'},
+    'boxes': set(),
     'overlap': {'records'},
     'cells': {'budget', 'records', 'overlap'},
     'config': {'errors', 'budget', 'records', 'gemma.config'},
@@ -72,6 +74,7 @@ NO_JAX = (
     'preemption',
     'jsonl',
     'cells',
+    'boxes',
     'overlap',
     'gemma.config',
     'gemma.pages',

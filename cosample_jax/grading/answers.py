@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from cosample_jax import boxes
+
 # A line marker's answer ends with its sentence ('The answer is 12. So he ...') or its line, and is not empty.
 _SENTENCE = re.compile(r'[ \t]*(?P<answer>\S(?:[^\n.?]|[.?](?=[^\s*_$\"]))*)')
 # Not json.loads: models write literal newlines, bare LaTeX and text after the object. A string must be
@@ -23,11 +25,6 @@ _MARKERS = {
     'A:': (re.compile(r'^[ \t>*_]*(?:A|(?:Final )?Answer)[*_]*:[*_]*', re.MULTILINE), _SENTENCE),
     '"answer":': (re.compile(r'"answer"\s*:'), _JSON_VALUE),
 }
-# Without braces TeX boxes one token, \\boxed 2; whatever stands at the end of the text may have been cut.
-_BOX_TOKEN = re.compile(
-    r'\\(?:boxed|fbox)(?:\s*\{|\s+(?P<bare>-?[\d.,/]*\d|[A-Za-z](?![A-Za-z]))(?=[^\w]))|\\[\\{}]|[{}]'
-)
-
 MARKERS = (*_MARKERS, '\\boxed')
 """Every marker's name. A task's own `MARKERS` lists the ones its solutions may use."""
 
@@ -46,7 +43,7 @@ def extract(text: str, markers: Sequence[str]) -> tuple[str, str]:
     """
     position, answer, name = -1, '', ''
     for marker in markers:
-        found = _last_box(text) if marker == '\\boxed' else _last_marked(text, *_MARKERS[marker])
+        found = boxes.last_box(text) if marker == '\\boxed' else _last_marked(text, *_MARKERS[marker])
         if found and found[0] > position:
             (position, answer), name = found, marker
         if name == markers[0] == '\\boxed':
@@ -64,24 +61,6 @@ def _last_marked(text: str, head: re.Pattern, value: re.Pattern) -> tuple[int, s
                 return start, re.sub(r'\\(["\\/])', r'\1', groups['string']).strip()
             return start, groups['answer'].rstrip(', \t\r')
     return None
-
-
-def _last_box(text: str) -> tuple[int, str] | None:
-    """The `\\boxed{...}` that starts last, braces balanced; in one pass: hostile text opens thousands."""
-    last = None
-    open_braces: list[tuple[int, int] | None] = []  # (start of the command, start of the content) where it is a box
-    for token in _BOX_TOKEN.finditer(text):
-        if token['bare']:
-            last = token.start(), token['bare']
-        elif token.group().startswith(('\\boxed', '\\fbox')):
-            open_braces.append(token.span())
-        elif token.group() == '{':
-            open_braces.append(None)
-        elif token.group() == '}' and open_braces:
-            box = open_braces.pop()
-            if box and (last is None or box[0] > last[0]):
-                last = box[0], text[box[1] : token.start()].strip()
-    return last
 
 
 _MAX_NUMBER_CHARS = 200

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from cosample_jax import progress
 from cosample_jax.errors import UserError
 from cosample_jax.grading import equivalence
-from cosample_jax.records import Grade, Problem, Sample, Store, key
+from cosample_jax.records import Grade, Problem, Sample, Store, key, to_records
 
 # The purpose of the pools in which model judges write.
 JUDGING = 'judge'
@@ -45,11 +45,13 @@ def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], t
     }
 
 
-def disagreements(grades: Iterable[Grade]) -> list[Grade]:
+def disagreements(grades: Store[Grade]) -> list[Grade]:
     """The answers that math-verify accepts and the strict engine does not: correct where that one could not tell, not
     correct where it refused them.
     """
-    return [grade for grade in grades if grade.symbolic == 'yes' and not grade.strict]
+    table = grades.table()
+    found = [symbolic == 'yes' for symbolic in table.column('symbolic').to_pylist()]
+    return [grade for grade in to_records(table.filter(found), Grade) if not grade.strict]
 
 
 def pools(workdir) -> list[tuple[str, str]]:

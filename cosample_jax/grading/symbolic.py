@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from cosample_jax.errors import UserError
 from cosample_jax.grading import worker as worker_process
+from cosample_jax.grading.latex_tokens import MAX_CHARS
 from cosample_jax.grading.line_process import LineProcess
 
-MAX_CHARS = 1_000
 SECONDS = 5.0
 MEGABYTES = 1_024
 

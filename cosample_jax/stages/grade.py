@@ -26,7 +26,7 @@ def run(config, workdir) -> dict:
         raise UserError(f'no samples to grade in {workdir.root}: run `cosample sample` or `cosample import` first')
     for purpose, model in pools:
         counts = pool_lib.grade_pool(workdir, purpose, model, problems, task)
-        found = pool_lib.disagreements(workdir.grades(purpose, model).read())
+        found = pool_lib.disagreements(workdir.grades(purpose, model))
         rows += [
             {
                 'purpose': purpose,

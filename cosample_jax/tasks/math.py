@@ -19,10 +19,10 @@ from. Downloading a snapshot was tested with an archive made here, not with the 
 """
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cosample_jax import boxes
 from cosample_jax.records import Problem
 from cosample_jax.tasks import math_files
 from cosample_jax.tasks import splits as splits_lib
@@ -31,9 +31,6 @@ from cosample_jax.tasks.splits import Splits
 
 MARKERS = ('\\boxed', 'The answer is', '####', 'A:', '"answer":')
 ANSWERS = 'math'
-
-_BOX = re.compile(r'\\boxed\s*')
-_BRACES = re.compile(r'\\[\\{}]|[{}]')
 
 
 def build(config) -> Splits:
@@ -124,11 +121,11 @@ def find_files(manual_dir: str) -> dict[str, Path]:
 
 
 def _problem(row: dict[str, str], meta: str = '') -> Problem:
-    level = row['level'].removeprefix('Level ')
+    level, box = row['level'].removeprefix('Level '), boxes.last_box(row['solution'])
     return Problem(
         row['id'],
         row['problem'],
-        last_box(row['solution']),
+        box[1] if box else '',
         row['solution'],
         level=int(level) if level.isdigit() else 0,
         subject=row['type'],
@@ -139,19 +136,3 @@ def _problem(row: dict[str, str], meta: str = '') -> Problem:
 def _variant(row: dict[str, str], snapshot: str) -> Problem:
     problem_id = f'{snapshot}/{row["id"].partition("/")[2]}'
     return _problem(row | {'id': problem_id}, json.dumps({'static': row['id']}))
-
-
-def last_box(solution: str) -> str:
-    """What stands in the last `\\boxed{...}`, or behind a last `\\boxed 9` as two solutions have it; '' without one."""
-    boxes = list(_BOX.finditer(solution))
-    if not boxes:
-        return ''
-    rest = solution[boxes[-1].end() :]
-    if not rest.startswith('{'):
-        return rest[:1]
-    depth = 0
-    for brace in _BRACES.finditer(rest):
-        depth += {'{': 1, '}': -1}.get(brace.group(), 0)
-        if depth == 0:
-            return rest[1 : brace.start()].strip()
-    return ''

@@ -34,9 +34,10 @@ def test_no_text_breaks_it(gold, answer):
 @quick
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_nor_does_any_unicode(gold, answer):
-    expressions.compare(gold, answer)
-    expressions.normal_form(answer)
-    answers.extract(gold + answer, answers.MARKERS)
+    assert expressions.compare(gold, answer) in (True, False, None)
+    assert len(expressions.normal_form(answer)) < 5_000
+    found, marker = answers.extract(gold + answer, answers.MARKERS)
+    assert found in gold + answer and (marker in answers.MARKERS if found else marker in ('', *answers.MARKERS))
 
 
 def _binary(children):

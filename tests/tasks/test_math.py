@@ -321,21 +321,6 @@ def test_a_snapshot_that_is_not_there_is_downloaded(tmp_path, monkeypatch, archi
     assert list(downloaded) == [row['id'] for row in local]
 
 
-@pytest.mark.parametrize(
-    ('solution', 'answer'),
-    [
-        (r'so \boxed{4}, or rather $\boxed{\frac{1}{2}}$.', r'\frac{1}{2}'),
-        (r'the set $\boxed{\{1, 2\}}$', r'\{1, 2\}'),
-        (r'it is $\boxed 9$.', '9'),
-        (r'cut off: \boxed{\frac{1', ''),
-        ('nothing', ''),
-        (r'\boxed{}', ''),
-    ],
-)
-def test_the_last_box_is_the_answer(solution, answer):
-    assert math.last_box(solution) == answer
-
-
 def test_documents_show_no_test_problem(splits, repository, shared_data):
     config = make_config(repository, shared_data, num_train=7_411)
     turns = [turn for _, document in zip(range(50), math.documents(config), strict=False) for turn in document]
