@@ -1,0 +1,138 @@
+"""What a configuration must be like to work: the first field that cannot is named, with what would do."""
+
+import re
+
+from cosample_jax.config import JUDGE, JUDGES, LEVELS, MODELS, SNAPSHOTS, SPLITS, TASKS, get
+from cosample_jax.errors import UserError, did_you_mean
+
+_AT_LEAST_ONE = (
+    'task.num_train',
+    'task.num_validation',
+    'task.num_test',
+    'pretrain.batch_tokens',
+    'pretrain.row_length',
+    'sampling.max_new_tokens',
+    'budget.strong.low',
+    'budget.strong.high',
+    'finetune.checkpoints',
+    'finetune.row_length',
+    'finetune.row_multiple',
+    'evaluate.maj_samples',
+    'evaluate.maj_problems',
+    'judge.max_new_tokens',
+    'mesh.data',
+    'mesh.fsdp',
+    'mesh.tensor',
+)
+
+
+def validate(config) -> None:
+    """UserError for the first field that cannot work."""
+    from cosample_jax.gemma import config as gemma_config
+
+    if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', config.name):
+        raise UserError(f'config.name is {config.name!r}: use letters, digits, dots, dashes (it names the workdir)')
+    _choice(config, 'task.name', TASKS)
+    _choice(config, 'budget.params', ('exact', 'nominal'))
+    _choice(config, 'budget.lens', ('params', 'price'))
+    for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
+        _require(get(config, name) >= 1, config, name, 'at least 1')
+    _require(0 < config.sampling.top_p <= 1, config, 'sampling.top_p', 'above 0 and at most 1')
+    for name in (
+        'seed',
+        'sampling.slots',
+        'sampling.top_k',
+        'task.num_functional',
+        'pretrain.warmup_steps',
+        'judge.samples',
+    ):
+        _require(get(config, name) >= 0, config, name, 'at least 0')
+    for name in ('sampling.temperature', *(f'pretrain.learning_rate.{name}' for name in MODELS)):
+        _require(get(config, name) > 0, config, name, 'above 0')
+    budget, finetune = config.budget, config.finetune
+    _require(budget.strong.high >= budget.strong.low, config, 'budget.strong.high', 'at least the low one')
+    for name in MODELS:
+        _require(finetune.batch_size[name] >= 1, config, f'finetune.batch_size.{name}', 'at least 1')
+        for level in LEVELS:
+            enough = finetune.steps[name][level] >= finetune.checkpoints
+            _require(enough, config, f'finetune.steps.{name}.{level}', 'at least config.finetune.checkpoints')
+    _choice(config, 'finetune.keep', ('best', 'all'))
+    _choice(config, 'finetune.too_long', ('fail', 'drop'))
+    for name in ('finetune.microbatch_rows', 'finetune.lora_rank'):
+        _require(get(config, name) >= 0, config, name, 'at least 0')
+    fits = config.evaluate.maj_problems <= config.task.num_test
+    _require(fits, config, 'evaluate.maj_problems', 'at most config.task.num_test')
+
+    _elements(config, 'judge.by', str, f'judges, of {", ".join(JUDGES)}')
+    for value in config.judge.by:
+        if value not in JUDGES:
+            raise UserError(f'config.judge.by has {value!r}, which is no choice{did_you_mean(value, JUDGES)}')
+    if JUDGE in config.judge.by:
+        gemma_config.variant(config.judge.model.variant)
+        usable = config.judge.model.init not in ('', 'pretrain')
+        _require(usable, config, 'judge.model.init', "'package' or the path of a checkpoint")
+    _subset(config, 'roles.sources', ('weak', 'strong'))
+    _subset(config, 'roles.trained', MODELS)
+    _subset(config, 'budget.levels', LEVELS)
+    _subset(config, 'task.snapshots', SNAPSHOTS)
+    _subset(config, 'evaluate.splits', SPLITS)
+    for split in ('functional', 'static'):
+        if split in config.evaluate.splits:
+            what = f'above 0, or config.evaluate.splits without {split!r}'
+            _require(config.task.num_functional > 0, config, 'task.num_functional', what)
+    _elements(config, 'task.shots', str, 'problem ids')
+    _elements(config, 'finetune.seeds', int, 'whole numbers, at least one', nonempty=True)
+    for name in MODELS:
+        _elements(
+            config,
+            f'finetune.learning_rate.{name}',
+            (int, float),
+            'numbers above 0, at least one',
+            nonempty=True,
+        )
+        rates = get(config, f'finetune.learning_rate.{name}')
+        _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
+        gemma_config.variant(config.models[name].variant)  # UserError with the nearest name
+        _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
+        _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
+        _require(config.models[name].params_nominal >= 0, config, f'models.{name}.params_nominal', 'at least 0')
+        _price(config, name)
+
+
+def _price(config, name: str) -> None:
+    field, entry = f'models.{name}.price', config.models[name].price
+    if name in ('weak', 'strong') and config.budget.lens == 'price':
+        _require(entry.output > 0, config, f'{field}.output', "above 0, as config.budget.lens is 'price'")
+    for part in ('input', 'output'):
+        _require(entry[part] >= 0, config, f'{field}.{part}', 'at least 0')
+    _require(0 <= entry.batch_discount < 1, config, f'{field}.batch_discount', 'at least 0 and below 1')
+    if entry.input or entry.output:
+        _require(entry.output > 0, config, f'{field}.output', f'above 0, as config.{field}.input is')
+        dated = re.fullmatch(r'\d{4}-\d{2}-\d{2}', entry.as_of)
+        _require(bool(dated), config, f'{field}.as_of', "the day of the price, like '2024-08-12'")
+        _require(entry.source != '', config, f'{field}.source', 'where the price stood')
+
+
+def _require(holds: bool, config, name: str, what: str) -> None:
+    if not holds:
+        raise UserError(f'config.{name} is {get(config, name)!r}: it must be {what}')
+
+
+def _choice(config, name: str, choices: tuple[str, ...]) -> None:
+    value = get(config, name)
+    if value not in choices:
+        raise UserError(f'config.{name} is {value!r}, which is no choice{did_you_mean(value, choices)}')
+
+
+def _subset(config, name: str, choices: tuple[str, ...]) -> None:
+    _elements(config, name, str, f'some of {", ".join(choices)}', nonempty=True)
+    for value in get(config, name):
+        if value not in choices:
+            raise UserError(f'config.{name} has {value!r}, which is no choice{did_you_mean(value, choices)}')
+
+
+def _elements(config, name: str, kind, what: str, nonempty: bool = False) -> None:
+    values = get(config, name)
+    right = all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+    unique = len(set(values)) == len(values) if right else False
+    _require(right and unique and not (nonempty and not values), config, name, f'a tuple of different {what}')
