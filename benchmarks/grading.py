@@ -1,6 +1,6 @@
 """The grader on real answers: agreement with labels, rewrites, near and wrong answers, hostile text, gradings a second.
 
-    python -m benchmarks.grading                 # three minutes on two cores; needs the data sets beside the checkout
+    python -m benchmarks.grading                 # a minute on two cores; needs the data sets beside the checkout
 
 Beside each of our verdicts stands math-verify's own, from the process pool that we run it in, on samples of the pairs.
 """
