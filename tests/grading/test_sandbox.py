@@ -109,7 +109,7 @@ def test_an_attack_is_refused_and_the_next_program_is_graded(alone, outside, att
 def test_all_walls_and_other_pythons(python, outside):
     name, python = python, sys.executable if python == 'this Python' else shutil.which(python)
     if not python or subprocess.run([python, '-c', ''], capture_output=True).returncode:
-        pytest.skip(f'the sandbox on {name}: that is not on this machine')
+        pytest.skip(f'the sandbox on {name}: there is none on the PATH')
     directory, port, _ = outside
     quick = [name for name, (_, expected) in benchmark.ATTACKS.items() if not re.search('used|stopped', str(expected))]
     jobs = [(benchmark.program(attack, directory, port), benchmark.TESTS) for attack in quick]
