@@ -167,7 +167,7 @@ def matched_ratio(strong_cost: float, weak_cost: float) -> float:
     return float(round(ratio)) if math.isclose(ratio, round(ratio), rel_tol=1e-9) else ratio
 
 
-def samples(problem_id: str, ratio: float, base: int) -> int:
+def samples(problem_id: str, ratio: float, base: float) -> int:
     """How many weak samples this problem gets when the strong model gets `base`.
 
     A non-integer ratio·base is rounded up for that share of the problems (by a hash of the id) and down for
@@ -177,9 +177,9 @@ def samples(problem_id: str, ratio: float, base: int) -> int:
     mean = ratio * base
     if math.isclose(mean, round(mean), rel_tol=1e-9):
         return round(mean)
-    return math.floor(mean + _unit(problem_id))
+    return math.floor(mean + unit(problem_id))
 
 
-def _unit(text: str) -> float:
+def unit(text: str) -> float:
     """A number in [0, 1) that depends on nothing but `text`."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), 'big') / 2**48

@@ -1,14 +1,17 @@
-"""The fine-tuning grid: which model is trained on whose data at which budget, and what that data is. No JAX here."""
+"""The fine-tuning grid: which model is trained on whose data at which budget, and what that draws. No JAX here."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cosample_jax import budget as budget_lib
-from cosample_jax import overlap
+from cosample_jax import config as config_lib
 from cosample_jax.records import Problem
+
+FILTERING = 'filter'  # the purpose of judgments that decide what a recipe keeps
 
 
 class Cell(NamedTuple):
-    """One training run. `data` is a source model or 'gold' (the reference solutions)."""
+    """One training run. `data` is a source model, 'gold' (the reference solutions) or a recipe."""
 
     model: str
     data: str
@@ -20,55 +23,63 @@ class Cell(NamedTuple):
         return f'{self.model}-{self.data}-{self.budget}-s{self.seed}'
 
 
-class Kept(NamedTuple):
-    """A problem with a solution to learn from, and which of its samples that is (0 for the reference)."""
-
-    problem: Problem
-    solution: str
-    sample_index: int = 0
-
-
-class Training(NamedTuple):
-    """What a cell learns from, and how many solutions were left out of it because they quote a test problem."""
-
-    kept: list[Kept]
-    contaminated: int
-
-
 def grid(config) -> list[Cell]:
     """Every cell of a run, in the order they are trained."""
     return [
         Cell(model, data, level, seed)
         for model in config.roles.trained
         for level in config.budget.levels
-        for data in (*config.roles.sources, 'gold')
+        for data in (*config.roles.sources, 'gold', *(r for r in config.recipes if config.recipes[r].budget == level))
         for seed in config.finetune.seeds
     ]
 
 
+def sources(config) -> list[str]:
+    """Every model that is sampled."""
+    return list(dict.fromkeys([*config.roles.sources, *(m for r in config.recipes.values() for m in r.samples)]))
+
+
+def ratio(config, source: str, lens: str) -> float:
+    """Samples of `source` for one of the strong model: as many by 'number', or as cost as much by 'params' or 'price'.
+
+    Solutions are assumed to be equally long (Eq. 1 of the paper).
+    """
+    if lens == 'number':
+        return 1.0
+    cost = {'params': config_lib.num_params, 'price': lambda *of: config_lib.price(*of).generated}[lens]
+    return budget_lib.matched_ratio(cost(config, 'strong'), cost(config, source))
+
+
 def sample_count(config, source: str, level: str, problem_id: str) -> int:
     """How many samples of `source` this problem has at a budget. Counts are nested: low is a prefix of high."""
-    base = config.budget.strong[level]
-    return base if source == 'strong' else budget_lib.samples(problem_id, config.budget.ratio, base)
+    return budget_lib.samples(problem_id, ratio(config, source, config.budget.lens), config.budget.strong[level])
 
 
-def training_data(config, workdir, data: str, level: str) -> Training:
-    """What a cell of this data and budget learns from: the gold solutions, or the samples with the right final answer.
+def recipe_count(config, recipe: str, source: str, problem: Problem) -> int:
+    """How many samples of `source` a recipe asks for of a problem, before an allocation moves them."""
+    entry = config.recipes[recipe]
+    strong = source == 'strong'
+    if source not in entry.samples or (
+        entry.strong_from_level and strong != (problem.level >= entry.strong_from_level)
+    ):
+        return 0
+    return budget_lib.samples(problem.id, ratio(config, source, entry.lens), entry.samples[source])
 
-    Samples come in the order of their keys; exact duplicates are kept, as in the paper. Those that quote a problem of
-    `config.evaluate.splits` are not (:mod:`cosample_jax.overlap`).
-    """
-    problems = workdir.problems('train')
-    if data == 'gold':
-        return Training([Kept(problem, problem.solution) for problem in problems if problem.solution], 0)
-    correct = {(g.problem_id, g.sample_index) for g in workdir.grades('train', data).read() if g.correct}
-    texts = {(s.problem_id, s.sample_index): s.text for s in workdir.pool('train', data).read()}
-    kept = [
-        Kept(problem, texts[problem.id, index].strip(), index)
-        for problem in problems
-        for index in range(sample_count(config, data, level, problem.id))
-        if (problem.id, index) in correct
-    ]
-    tests = overlap.Quotes(p.question for split in config.evaluate.splits for p in workdir.problems(split))
-    clean = [each for each in kept if not tests.quotes(each.solution)]
-    return Training(clean, len(kept) - len(clean))
+
+def pool_counts(config, source: str, problems: Sequence[Problem]) -> dict[str, int]:
+    """How many samples of each problem the pool of `source` needs: what the largest budget takes, or a recipe."""
+    counts = dict.fromkeys((problem.id for problem in problems), 0)
+    if source in config.roles.sources:
+        counts = {problem_id: sample_count(config, source, 'high', problem_id) for problem_id in counts}
+    for recipe, entry in config.recipes.items():
+        if entry.allocation == 'uniform':
+            for problem in chosen(config, recipe, problems):
+                counts[problem.id] = max(counts[problem.id], recipe_count(config, recipe, source, problem))
+    return counts
+
+
+def chosen(config, recipe: str, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of a recipe, in their order: fewer are a part of more."""
+    count = config.recipes[recipe].problems or len(problems)
+    kept = set(sorted((problem.id for problem in problems), key=budget_lib.unit)[:count])
+    return [problem for problem in problems if problem.id in kept]

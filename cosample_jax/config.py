@@ -20,8 +20,12 @@ TASKS = ('arithmetic', 'gsm8k', 'svamp', 'math', 'code', 'own')
 SNAPSHOTS = ('oct2023', 'nov2023', 'dec2023')
 SPLITS = ('test', 'functional', 'static')
 LEVELS = ('low', 'high')
+LENSES = ('params', 'price')
 JUDGE = 'judge'  # a model that only judges
 JUDGES = ('steps', 'calculator', *MODELS, JUDGE)
+# Which of the samples of a recipe are kept; or a judge's name: those that it finds valid.
+FILTERS = ('answer', 'majority', 'none')
+ALLOCATIONS = ('uniform', 'adaptive', 'cascade')
 
 # Derived by `finalize` from the models' sizes or prices, budget.lens, .params and .strong; never set by hand.
 DERIVED = (
@@ -54,19 +58,11 @@ def base() -> ConfigDict:
     task.snapshots = ('dec2023',)  # of Functional MATH; each has a variant of every problem
     task.shots = ()  # ids of the problems of the few-shot prompt
 
-    config.models = ConfigDict()
-    for name in MODELS:
-        model = config.models[name] = ConfigDict()
-        model.variant = f'tiny_{name}'  # a name in cosample_jax.gemma.config.VARIANTS
-        model.init = 'package'  # 'package' (shipped weights), 'pretrain' (from scratch) or a checkpoint's path
-        model.chat = False  # the model is instruction-tuned: asked and taught in turns
-        model.params_nominal = 0.0  # parameters as advertised (9e9); 0 = the variant's own
-        price = model.price = ConfigDict()  # what an API asks for it: `plan` shows it, budget.lens may match by it
-        price.input = 0.0  # US$ for a million tokens of prompts
-        price.output = 0.0  # and of generated ones; 0 = no price is known
-        price.batch_discount = 0.0  # the share taken off both where requests may wait, 0.5 for half price
-        price.as_of = ''  # the day these were the prices, '2024-08-12': they change
-        price.source = ''  # where they stood
+    # Further models that recipes draw from are entries of the same form: `add_model`.
+    config.models = ConfigDict({name: _model(f'tiny_{name}') for name in MODELS})
+
+    # Training sets besides the samples of one source, by name: entries of `recipe`.
+    config.recipes = ConfigDict()
 
     config.roles = ConfigDict()
     config.roles.sources = ('weak', 'strong')  # who writes training data
@@ -86,6 +82,8 @@ def base() -> ConfigDict:
     sampling.max_new_tokens = 128
     # Rows of every decode call, part of what makes a run repeatable; 0 (on the command line: auto) = as many as fit.
     sampling.slots = 128
+    # The workdir of a run whose samples are taken where they are what this one would draw; '' = all are drawn.
+    sampling.pools = ''
 
     budget = config.budget = ConfigDict()
     budget.lens = 'params'  # what is matched: 'params' (2P, Eq. 1) or 'price' (of a generated token)
@@ -135,6 +133,85 @@ def base() -> ConfigDict:
 
     config.mesh = ConfigDict({'data': 1, 'fsdp': 1, 'tensor': 1})
     return config.lock()
+
+
+def _model(variant: str) -> ConfigDict:
+    model = ConfigDict()
+    model.variant = variant  # a name in cosample_jax.gemma.config.VARIANTS
+    # 'package' (shipped weights), 'pretrain' (from scratch), a checkpoint's path, or another model, to have its weights
+    model.init = 'package'
+    model.chat = False  # the model is instruction-tuned: asked and taught in turns
+    model.shots = True  # as a source it is asked few-shot; a fine-tuned one is not
+    model.temperature = 0.0  # as a source; 0 = sampling.temperature, with its top_k
+    model.top_k = 0
+    model.params_nominal = 0.0  # parameters as advertised (9e9); 0 = the variant's own
+    price = model.price = ConfigDict()  # what an API asks for it: `plan` shows it, budget.lens may match by it
+    price.input = 0.0  # US$ for a million tokens of prompts
+    price.output = 0.0  # and of generated ones; 0 = no price is known
+    price.batch_discount = 0.0  # the share taken off both where requests may wait, 0.5 for half price
+    price.as_of = ''  # the day these were the prices, '2024-08-12': they change
+    price.source = ''  # where they stood
+    return model
+
+
+def add_model(config: ConfigDict, name: str, like: str, **fields: Any) -> None:
+    """A further model to draw from, which is as `like` but for its fields; by default it has the same weights."""
+    entry = config.models[like].copy_and_resolve_references()
+    entry.update({'init': like} | fields)
+    with config.models.unlocked():
+        config.models[name] = entry
+
+
+def recipe(
+    lens: str = 'params',
+    budget: str = 'high',
+    filter: str = 'answer',
+    keep: int = 0,
+    problems: int = 0,
+    allocation: str = 'uniform',
+    strong_from_level: int = 0,
+    against: str = '',
+    **samples: float,
+) -> ConfigDict:
+    """A training set that is made of the pools, an entry of `config.recipes`.
+
+    Args:
+        lens: What `samples` count: 'number', or for each model as many as cost so many of the strong one's, by 'params'
+            (2P) or 'price'.
+        budget: 'low' or 'high': whose steps it is trained for.
+        filter: Which samples are kept: those with the right final 'answer', with the answer of the 'majority' of its
+            problem's, all ('none'), or those that a judge of `config.judge.by` finds valid, by the judge's name.
+        keep: At most so many of a problem, the first; 0 = all.
+        problems: Of so many problems, drawn by a hash of their ids; 0 = of all.
+        allocation: How the samples are spread over problems: 'uniform', 'adaptive' or 'cascade'
+            (:mod:`cosample_jax.analysis.allocation`).
+        strong_from_level: Problems from this level on have none but the strong model's samples, those below none of
+            them; 0 = all have all.
+        against: The data that the report compares it with, a source or a recipe; '' = the strong model's.
+        samples: Of each model a problem, e.g. ``weak=5, strong=5``.
+    """
+    entry = ConfigDict({name: value for name, value in locals().items() if name != 'samples'})
+    entry.samples = ConfigDict({name: float(count) for name, count in samples.items()})
+    return entry
+
+
+def add_recipes(config: ConfigDict, **recipes: ConfigDict) -> None:
+    """Adds entries of `recipe` by name."""
+    with config.recipes.unlocked():
+        config.recipes.update(recipes)
+
+
+def on(arg: str | None, file: str) -> ConfigDict:
+    """The configuration that an experiment in `file` changes: that of ``on=arithmetic`` (the default), or of another
+    file beside it, with the rest of the arguments; ``pools=DIR`` sets config.sampling.pools.
+    """
+    items = [item for item in (arg or '').split(',') if item]
+    mine = parse_args(','.join(i for i in items if i.partition('=')[0] in ('on', 'pools')), on='arithmetic', pools='')
+    path = Path(file).with_name(f'{mine.on}.py')
+    config = load(f'{path}:{",".join(i for i in items if i.partition("=")[0] not in ("on", "pools"))}')
+    config.name = f'{Path(file).stem}-{config.name}'
+    config.sampling.pools = mine.pools
+    return config
 
 
 def parse_args(arg: str | None, **defaults: Any) -> SimpleNamespace:
@@ -201,7 +278,7 @@ def load(spec: str) -> ConfigDict:
         raise UserError(f'{filename}{where}: {type(error).__name__}: {reason}') from error
     if not isinstance(config, ConfigDict):
         raise UserError(f'{filename}: get_config must return the ConfigDict of cosample_jax.config.base()')
-    unknown = sorted(set(flatten(to_json(config))) ^ set(flatten(to_json(base()))))
+    unknown = _misfits(to_json(config))
     if unknown:
         raise UserError(
             f'{filename}: the fields {", ".join(unknown)} do not fit the schema of cosample_jax.config.base()'
@@ -218,15 +295,28 @@ def load_resolved(path) -> ConfigDict:
     values = read_json(path)
     config = base()
     flat = flatten(values)
-    unknown = sorted(set(flat) ^ set(flatten(to_json(config))))
+    unknown = _misfits(values)
     if unknown:
         raise UserError(
             f'{path} was written by another version (field {unknown[0]}): use that one, or another --workdir'
         )
+    for name in set(values['models']) - set(MODELS):
+        add_model(config, name, like='strong')
+    add_recipes(config, **{name: recipe(**entry['samples']) for name, entry in values['recipes'].items()})
     for name, value in flat.items():
         if name not in DERIVED:
             _set(config, name, tuple(value) if isinstance(value, list) else value)
     return config
+
+
+def _misfits(values: dict) -> list[str]:
+    """The fields that the schema does not have, or that are missing. Models and recipes may be added, of their form."""
+    expected = to_json(base())
+    for name in values.get('models', {}):
+        expected['models'].setdefault(name, _model('').to_dict())
+    for name, entry in values.get('recipes', {}).items():
+        expected['recipes'][name] = recipe(**entry.get('samples', {})).to_dict()
+    return sorted(set(flatten(values)) ^ set(flatten(expected)))
 
 
 def finalize(config: ConfigDict) -> FrozenConfigDict:
@@ -263,6 +353,17 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
 def all_models(config) -> dict[str, ConfigDict]:
     """The models of a run by name, with the one that only judges where it is asked."""
     return dict(config.models.items()) | ({JUDGE: config.judge.model} if JUDGE in config.judge.by else {})
+
+
+def own_weights(config) -> dict[str, ConfigDict]:
+    """The models of `all_models` that do not share another's weights."""
+    return {name: entry for name, entry in all_models(config).items() if weights_of(config, name) == name}
+
+
+def weights_of(config, model: str) -> str:
+    """The model whose weights this one has: itself, or the one that its `init` names."""
+    init = all_models(config)[model].init
+    return init if init in config.models else model
 
 
 def field_of(model: str) -> str:

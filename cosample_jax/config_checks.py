@@ -2,7 +2,19 @@
 
 import re
 
-from cosample_jax.config import JUDGE, JUDGES, LEVELS, MODELS, SNAPSHOTS, SPLITS, TASKS, get
+from cosample_jax.config import (
+    ALLOCATIONS,
+    FILTERS,
+    JUDGE,
+    JUDGES,
+    LENSES,
+    LEVELS,
+    MODELS,
+    SNAPSHOTS,
+    SPLITS,
+    TASKS,
+    get,
+)
 from cosample_jax.errors import UserError, did_you_mean
 
 _AT_LEAST_ONE = (
@@ -34,7 +46,7 @@ def validate(config) -> None:
         raise UserError(f'config.name is {config.name!r}: use letters, digits, dots, dashes (it names the workdir)')
     _choice(config, 'task.name', TASKS)
     _choice(config, 'budget.params', ('exact', 'nominal'))
-    _choice(config, 'budget.lens', ('params', 'price'))
+    _choice(config, 'budget.lens', LENSES)
     for name in (*_AT_LEAST_ONE, *(f'pretrain.steps.{model}' for model in MODELS)):
         _require(get(config, name) >= 1, config, name, 'at least 1')
     _require(0 < config.sampling.top_p <= 1, config, 'sampling.top_p', 'above 0 and at most 1')
@@ -92,11 +104,61 @@ def validate(config) -> None:
         )
         rates = get(config, f'finetune.learning_rate.{name}')
         _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
+    for name in config.models:
+        _name('models', name, ('gold', 'base', JUDGE, *config.recipes))
         gemma_config.variant(config.models[name].variant)  # UserError with the nearest name
         _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
         _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
-        _require(config.models[name].params_nominal >= 0, config, f'models.{name}.params_nominal', 'at least 0')
+        for field in ('params_nominal', 'temperature', 'top_k'):
+            _require(config.models[name][field] >= 0, config, f'models.{name}.{field}', 'at least 0')
+        here = name in MODELS or config.models[name].init != 'pretrain'
+        _require(here, config, f'models.{name}.init', "'package', a path or another model: only three are pretrained")
+        other = config.models.get(config.models[name].init)
+        if other is not None:
+            same = other.variant == config.models[name].variant and other.init not in config.models
+            _require(same, config, f'models.{name}.init', 'a model of the same variant with weights of its own')
         _price(config, name)
+    for name in config.recipes:
+        _recipe(config, name)
+
+
+def _name(group: str, name: str, taken) -> None:
+    if not re.fullmatch(r'[a-z][a-z0-9_]*', name) or name in taken:
+        raise UserError(
+            f'config.{group}.{name}: use lower-case letters, digits and underscores, and a name that nothing else has'
+        )
+
+
+def _recipe(config, name: str) -> None:
+    field, entry = f'recipes.{name}', config.recipes[name]
+    _name('recipes', name, ('gold', 'base', JUDGE, *config.models))
+    _choice(config, f'{field}.lens', ('number', *LENSES))
+    _choice(config, f'{field}.budget', config.budget.levels)
+    _choice(config, f'{field}.filter', (*FILTERS, *config.judge.by))
+    _choice(config, f'{field}.allocation', ALLOCATIONS)
+    for part in ('keep', 'problems', 'strong_from_level'):
+        _require(entry[part] >= 0, config, f'{field}.{part}', 'at least 0')
+    _require(len(entry.samples) > 0, config, f'{field}.samples', 'of one model at least, e.g. recipe(weak=10)')
+    for model, count in entry.samples.items():
+        if model not in config.models:
+            raise UserError(
+                f'config.{field}.samples has {model!r}, which is no model{did_you_mean(model, config.models)}'
+            )
+        _require(count > 0, config, f'{field}.samples.{model}', 'above 0')
+        if entry.lens == 'price':
+            for side in ('strong', model):
+                what = f"above 0, as config.{field}.lens is 'price'"
+                _require(config.models[side].price.output > 0, config, f'models.{side}.price.output', what)
+        referred = entry.allocation == 'uniform' or model in config.roles.sources
+        _require(
+            referred, config, f'{field}.samples', 'of config.roles.sources alone, where an allocation spreads them'
+        )
+    others = [other for other in config.recipes if other != name and config.recipes[other].budget == entry.budget]
+    if entry.against:
+        _choice(config, f'{field}.against', (*config.roles.sources, 'gold', *others))
+    else:
+        listed = 'strong' in config.roles.sources
+        _require(listed, config, f'{field}.against', 'named, as config.roles.sources has no strong model')
 
 
 def _price(config, name: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cosample_jax import checkpoint, memory, sharding, tasks
 from cosample_jax import config as config_lib
+from cosample_jax.cells import FILTERING
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
@@ -58,7 +59,7 @@ class ModelJudge:
         room = self._variant.context - self._config.judge.max_new_tokens
         said, asked = {}, {}
         for key, (problem, text) in items.items():
-            prompt = self._template.prompt(judge_lib.question(problem, text))
+            prompt = self._template.prompt(judge_lib.question(problem, text, key[0] != FILTERING))
             if len(prompt) > room:
                 said[key] = UNCHECKED, f'{len(prompt)} tokens to read, {room} fit'
             else:

@@ -61,8 +61,8 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
         speed,
     )
     sampled = []
-    for source in config.roles.sources:
-        samples = sum(cells.sample_count(config, source, 'high', p.id) for p in splits['train'])
+    for source in cells.sources(config):
+        samples = sum(cells.pool_counts(config, source, splits['train']).values())
         sampled.append(_work(DECODE, samples * solution, 2 * params[source], 1, samples))
     stages['sample'] = _total(sampled, speed)
 
@@ -128,7 +128,7 @@ def sampling_shape(config, tokens: dict[str, int], name: str) -> memory.Sampling
         prefix=tokens['prefix'],
         question=16 * -(-tokens['question'] // 16),
         new_tokens=config.sampling.max_new_tokens,
-        shared=name in config.roles.sources,
+        shared=name in cells.sources(config),
     )
 
 
@@ -160,7 +160,7 @@ def memory_section(config, tokens: dict[str, dict[str, int]], slice_: devices.Sl
     sharding.check_rows(mesh, config.sampling.slots, 'sampling.slots')
     sharding.check_rows(mesh, config.finetune.row_multiple, 'finetune.row_multiple')
     sharding.check_rows(mesh, config.finetune.microbatch_rows, 'finetune.microbatch_rows')
-    stages = [('sampling', name) for name in dict.fromkeys((*config.roles.sources, *config.roles.trained))]
+    stages = [('sampling', name) for name in dict.fromkeys((*cells.sources(config), *config.roles.trained))]
     stages += [('fine-tuning', name) for name in config.roles.trained]
     accelerated = slice_ is not None
     rows = []

@@ -169,6 +169,10 @@ class Workdir:
         folder = self.path('judgments', purpose, model)
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
+    def allocation(self, recipe: str):
+        """What the allocation of a recipe came to."""
+        return self.path('allocations', f'{recipe}.json')
+
     def cell_dir(self, cell: str):
         """Where one fine-tuning cell keeps its checkpoints and its record."""
         return self.path('finetune', cell)

@@ -31,12 +31,14 @@ MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
-    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'memory', 'devices'},
-    'commands': ROOMS | MIDDLE | {'stages', 'memory', 'devices', 'aot'},
+    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'reuse', 'training_sets', 'memory', 'devices'},
+    'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot'},
     'judges': {'sampling', 'grading', 'memory'} | MIDDLE,
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage
     **dict.fromkeys(ROOMS, MIDDLE),
     'report': MIDDLE | {'analysis'},
+    'training_sets': {'analysis'},
+    'reuse': {'sampling'} | MIDDLE,
     'plan': MIDDLE | {'memory', 'roofline', 'devices', 'spending'},
     'spending': {'memory', 'roofline', 'devices'} | MIDDLE,
     'devices': {'sharding'},
@@ -60,7 +62,7 @@ LEAF_IMPORTS = {
     'jsonl': {'errors'},
     'boxes': set(),
     'overlap': {'records'},
-    'cells': {'budget', 'records', 'overlap'},
+    'cells': {'budget', 'config', 'records'},
     'config': {'errors', 'budget', 'records', 'gemma.config', 'config_checks'},
     'config_checks': {'errors', 'config', 'gemma.config'},
     'verbs': set(),
@@ -80,6 +82,7 @@ NO_JAX = (
     'preemption',
     'jsonl',
     'cells',
+    'training_sets',
     'boxes',
     'overlap',
     'gemma.config',

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cosample_jax.analysis import intervals
-from cosample_jax.analysis.outcomes import DATA
+from cosample_jax.analysis.outcomes import data_order
 from cosample_jax.analysis.quality import difference_columns
 
 
@@ -33,7 +33,7 @@ def functional_gap(cells: Sequence[Mapping], twins: Mapping[str, str], seed: int
             pairs[cell['model'], cell['budget'], cell['data']].append((ours, theirs))
     models = list(dict.fromkeys(cell['model'] for cell in cells))
     rows = []
-    for model, budget, data in sorted(pairs, key=lambda k: (models.index(k[0]), k[1] == 'high', DATA.index(k[2]))):
+    for model, budget, data in sorted(pairs, key=lambda k: (models.index(k[0]), k[1] == 'high', data_order(k[2]))):
         static, functional = (np.array(values) for values in zip(*pairs[model, budget, data], strict=True))
         row = {'model': model, 'budget': budget, 'data': data, 'seeds': len(static)}
         row |= {'static': float(static.mean()), 'functional': float(functional.mean())}

@@ -83,9 +83,14 @@ def _grouped(cells):
     budgets = {'': 0, 'low': 1, 'high': 2}
     keys = sorted(
         {(cell['model'], cell['budget'], cell['data']) for cell in cells},
-        key=lambda key: (order.index(key[0]), key[2] != 'base', budgets[key[1]], DATA.index(key[2])),
+        key=lambda key: (order.index(key[0]), key[2] != 'base', budgets[key[1]], data_order(key[2])),
     )
     return {key: [c for c in cells if (c['model'], c['budget'], c['data']) == key] for key in keys}
+
+
+def data_order(data: str) -> tuple[int, str]:
+    """The references first, then recipes by name."""
+    return (DATA.index(data) if data in DATA else len(DATA)), data
 
 
 def _splits(cells):

@@ -221,7 +221,8 @@ def _disk(config, workdir) -> Check:
         return Check('disk', OK if free > SPARE_BYTES else WARN, detail)
     params = {name: gemma_config.variant(entry.variant).num_params() for name, entry in config.models.items()}
     # float32: base weights once; of each fine-tuning run the best weights and the last state (weights, two moments).
-    base = sum(4 * params[name] for name in params if not workdir.model_dir(name).exists())
+    own = [name for name in config_lib.own_weights(config) if name in params]
+    base = sum(4 * params[name] for name in own if not workdir.model_dir(name).exists())
     runs = [16 * params[c.model] for c in cells.grid(config) for _ in config.finetune.learning_rate[c.model]]
     detail += f', up to {max(0.1, (base + sum(runs)) / 1e9):,.1f} GB of checkpoints'
     if free < base + max(runs):
@@ -278,7 +279,8 @@ def _tokenizer(config, workdir: Workdir) -> Check:
 def _models(config, workdir: Workdir) -> list[Check]:
     """For each model, whether its base weights are there and its variant's."""
     return [
-        _model(config_lib.field_of(name), name, entry, workdir) for name, entry in config_lib.all_models(config).items()
+        _model(config_lib.field_of(name), name, entry, workdir)
+        for name, entry in config_lib.own_weights(config).items()
     ]
 
 

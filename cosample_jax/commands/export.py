@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from cosample_jax import cells, tasks
+from cosample_jax import tasks, training_sets
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.records import commit, read_json
 from cosample_jax.tasks import prompts
@@ -23,26 +23,33 @@ def main(args) -> None:
         UserError: unknown data, budget or format, or nothing was graded yet.
     """
     config, workdir = args.config, args.workdir
-    budget = args.budget or config.budget.levels[0]
+    budget = args.budget or (config.recipes.get(args.data) or {}).get('budget') or config.budget.levels[0]
     format_ = args.format or FORMATS[0]
-    _choice('data', args.data, (*config.roles.sources, 'gold'))
+    _choice('data', args.data, (*config.roles.sources, 'gold', *config.recipes))
     _choice('budget', budget, config.budget.levels)
     _choice('format', format_, FORMATS)
     if args.data != 'gold':
         workdir.done_info('grade')
-    kept, contaminated = cells.training_data(config, workdir, args.data, budget)
+    kept, contaminated = training_sets.training_data(config, workdir, args.data, budget)
     if not kept:
         raise UserError(f'--data={args.data}: nothing was kept at the {budget} budget, there is nothing to export')
-    origin = {'source': args.data, 'model': 'reference', 'budget': budget, 'task': config.task.name, 'run': config.name}
-    if args.data != 'gold':
-        origin['model'] = config.models[args.data].variant
-        path = workdir.pool('train', args.data).directory / 'prompt.json'
-        origin['prompt_sha256'] = read_json(path)['sha256'] if path.exists() else ''
+    origins = {source: _origin(config, workdir, source) for source in {each.source for each in kept}}
+    told = {'data': args.data, 'budget': budget, 'task': config.task.name, 'run': config.name}
     stops = tasks.stops(config)
-    lines = [json.dumps(_row(each, format_, stops) | origin, ensure_ascii=False) + '\n' for each in kept]
+    rows = (_row(each, format_, stops) | told | origins[each.source] for each in kept)
+    lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
     commit(args.output, ''.join(lines).encode())
     left_out = f', {contaminated:,} left out that quote a test problem' if contaminated else ''
     print(f'{args.output}: {len(kept):,} solutions of {len({k.problem.id for k in kept}):,} problems{left_out}')
+
+
+def _origin(config, workdir, source: str) -> dict:
+    """Who wrote a solution, and how it was asked."""
+    if not source:
+        return {'source': 'gold', 'model': 'reference'}
+    path = workdir.pool('train', source).directory / 'prompt.json'
+    asked = read_json(path)['sha256'] if path.exists() else ''
+    return {'source': source, 'model': config.models[source].variant, 'prompt_sha256': asked}
 
 
 def _choice(flag: str, value: str, choices) -> None:
@@ -52,7 +59,7 @@ def _choice(flag: str, value: str, choices) -> None:
         )
 
 
-def _row(kept: cells.Kept, format_: str, stops: Sequence[str]) -> dict:
+def _row(kept: training_sets.Kept, format_: str, stops: Sequence[str]) -> dict:
     problem, solution = kept.problem, kept.solution
     if format_ == 'chat':
         asked = {'role': 'user', 'content': problem.question.strip()}

@@ -7,6 +7,7 @@ Base models are asked few-shot, fine-tuned cells zero-shot. One solution is gree
 """
 
 from cosample_jax import cells, checkpoint, memory, tasks
+from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -55,8 +56,9 @@ def _model(name: str, config, workdir):
     """(variant, chat, weights, shots) of a base model or a fine-tuned cell."""
     if name in config.models:
         variant = gemma_config.variant(config.models[name].variant)
-        base = checkpoint.load_weights(workdir.model_dir(name), variant, model.compute_dtype())
-        return variant, config.models[name].chat, base, asking.shots(workdir)
+        directory = workdir.model_dir(config_lib.weights_of(config, name))
+        base = checkpoint.load_weights(directory, variant, model.compute_dtype())
+        return variant, config.models[name].chat, base, asking.shots(workdir) if config.models[name].shots else []
     grid = {cell.name: cell for cell in cells.grid(config)}
     if name not in grid:
         raise UserError(

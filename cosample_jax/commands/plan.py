@@ -26,15 +26,17 @@ def main(args) -> None:
 
 def _show_prompts(config) -> None:
     """What the sources are asked first: the prompt to the letter, its hash (the same for any question) and tokens."""
-    from cosample_jax import plan, tasks
+    from cosample_jax import cells, plan, tasks
     from cosample_jax.sampling import asking
 
     splits, tokenizer = tasks.build(config), plan.planning_tokenizer(config)
-    problem, shots = splits['train'][0], splits.get('shots', [])
+    problem = splits['train'][0]
     about = '' if isinstance(tokenizer, Tokenizer) else 'about '
-    for chat in dict.fromkeys(config.models[source].chat for source in config.roles.sources):
-        sources = [name for name in config.roles.sources if config.models[name].chat == chat]
-        template = tasks.template(config, tokenizer, chat)
+    asked: dict[tuple, list[str]] = {}
+    for source in cells.sources(config):
+        asked.setdefault((config.models[source].chat, config.models[source].shots), []).append(source)
+    for (chat, few_shot), sources in asked.items():
+        template, shots = tasks.template(config, tokenizer, chat), splits.get('shots', []) if few_shot else []
         count = f'{about}{len(template.prompt(problem.question, shots)):,} tokens'
         print(f'{" and ".join(sources)}: {count} for {problem.id}, sha256 {asking.prompt_hash(template, shots)}')
         print(template.spelled(problem.question, shots))

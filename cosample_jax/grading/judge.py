@@ -130,8 +130,13 @@ def rate(counts: Mapping[str, int]) -> dict[str, int]:
 # ---------------------------------------------------------------------------------------------------------------------
 # The words of a judge that is a model.
 
-RUBRIC = """\
+ANSWER_IS_RIGHT = """\
 A student solved the problem below. The final answer is known to be right. Judge the reasoning alone.
+"""
+ANSWER_IS_OPEN = """\
+A student solved the problem below. Judge whether the final answer is right and the reasoning sound.
+"""
+RUBRIC = """\
 The reasoning is wrong if a calculation is false, if a step does not follow from the problem or from earlier steps, \
 if a needed step is missing or guessed, or if errors cancel out. Another method, or few words, is not wrong.
 
@@ -145,9 +150,13 @@ _VERDICT = re.compile(r'[\W_]*(?:final\W+)?verdict[\W_]*(correct|wrong|incorrect
 _REASON = 300  # characters; the whole text is in the judge's pool
 
 
-def question(problem: Problem, text: str) -> str:
-    """What a model is asked about a solution. Paragraphs become lines: a blank one ends a base model's question."""
-    return re.sub(r'\n\s*\n', '\n', RUBRIC.format(question=problem.question.strip(), solution=text.strip()))
+def question(problem: Problem, text: str, answer_is_right: bool = True) -> str:
+    """What a model is asked about a solution, of which the final answer is known to be right, or nothing is known.
+    Paragraphs become lines: a blank one ends a base model's question.
+    """
+    start = ANSWER_IS_RIGHT if answer_is_right else ANSWER_IS_OPEN
+    asked = start + RUBRIC.format(question=problem.question.strip(), solution=text.strip())
+    return re.sub(r'\n\s*\n', '\n', asked)
 
 
 def parse(text: str) -> tuple[str, str]:

@@ -68,14 +68,17 @@ def store_prompt(directory, template: Template, shots: Sequence[Problem]) -> Non
         )
 
 
-def settings(config, template: Template, purpose: str, greedy: bool = False) -> SamplingSettings:
-    """How a run samples for `purpose`: as `config.sampling` says, or greedily. A sample ends as its template says."""
+def settings(config, template: Template, purpose: str, greedy: bool = False, source: str = '') -> SamplingSettings:
+    """How a run samples for `purpose`: as `config.sampling` says, or a `source` with a temperature of its own, or
+    greedily. A sample ends as its template says.
+    """
     sampling, stops = config.sampling, template.stop_strings
+    heat = config.models[source] if source and config.models[source].temperature else sampling
     return SamplingSettings(
         seed=config.seed,
         purpose=purpose,
-        temperature=0.0 if greedy else sampling.temperature,
-        top_k=0 if greedy else sampling.top_k,
+        temperature=0.0 if greedy else heat.temperature,
+        top_k=0 if greedy else heat.top_k,
         top_p=1.0 if greedy else sampling.top_p,
         max_new_tokens=sampling.max_new_tokens,
         slots=sampling.slots,

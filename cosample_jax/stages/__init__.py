@@ -17,7 +17,7 @@ REQUIRES = {
     'grade': ('sample',),
     'judge': ('grade',),
     'analyze': ('judge',),
-    'finetune': ('pretrain', 'grade'),
+    'finetune': ('pretrain', 'judge'),  # a judge may decide what is kept
     'evaluate': ('finetune',),
     'report': ('analyze',),
 }

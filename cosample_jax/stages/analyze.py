@@ -10,7 +10,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from cosample_jax import cells, records, tasks
+from cosample_jax import budget, cells, records, tasks
+from cosample_jax import config as config_lib
 from cosample_jax.analysis import agreement, quality, tables
 from cosample_jax.errors import UserError
 from cosample_jax.grading import judge as judge_lib
@@ -50,7 +51,8 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
     """All tables of one purpose as a JSON document; compared are the problems that every model sampled."""
     judged = agreement.verdicts(workdir, purpose, models)
     main = next(iter(judge_lib.names(config, tasks.get(config.task.name))), '')
-    pools = {model: _Pool(workdir, purpose, model, judged[model].get(main, {})) for model in models}
+    counts = {model: _uniform(config, workdir, purpose, model) for model in models}
+    pools = {model: _Pool(workdir, purpose, model, judged[model].get(main, {}), counts[model]) for model in models}
     problems = [p for p in workdir.problems(purpose) if all(p.id in pool.samples for pool in pools.values())]
     if not problems:
         raise UserError(
@@ -79,10 +81,17 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
     return document | {'purpose': purpose, 'judge': main, 'problems': len(problems), 'left_out': left_out}
 
 
+def _uniform(config, workdir, purpose, model):
+    """problem id -> samples that were drawn whatever the others are like; None where all were."""
+    if purpose != 'train' or all(recipe.allocation == 'uniform' for recipe in config.recipes.values()):
+        return None
+    return cells.pool_counts(config, model, workdir.problems('train')) if model in cells.sources(config) else None
+
+
 class _Pool:
     """One model's samples, grades and the verdicts of the judge that counts, joined by problem."""
 
-    def __init__(self, workdir, purpose, model, verdicts):
+    def __init__(self, workdir, purpose, model, verdicts, counts):
         grades = workdir.grades(purpose, model).table()
         grades = _by_key(grades, ('correct', 'answer'))
         table = workdir.pool(purpose, model).table()
@@ -91,6 +100,8 @@ class _Pool:
         columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
         self.without_answer = 0
         for problem_id, index, text in zip(*columns, strict=True):
+            if counts and index >= counts[problem_id]:
+                continue  # drawn because others were not solved: estimators of what was drawn blindly do not hold
             key = (problem_id, index)
             if key not in grades:
                 raise UserError(
@@ -127,13 +138,12 @@ def _models(workdir, purpose):
     folder = workdir.path('pools', purpose)
     found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
     found = [model for model in found if len(workdir.pool(purpose, model))]
-    known = ('weak', 'strong', 'student')
+    known = config_lib.MODELS
     return sorted(found, key=lambda model: (known.index(model) if model in known else len(known), model))
 
 
 def _flops_per_token(config, model):
-    flops = config.budget.flops_per_token
-    return float(flops[model]) if model in flops else 0.0
+    return budget.sample_cost(config_lib.num_params(config, model), 1) if model in config.models else 0.0
 
 
 def _budgets(config, purpose, ids, sources):
@@ -142,12 +152,14 @@ def _budgets(config, purpose, ids, sources):
     """
     budgets = defaultdict(dict)
     for source in sources:
-        if purpose != 'train' or source.model not in ('weak', 'strong'):
+        if purpose != 'train' or source.model not in cells.sources(config):
             budgets['pool'][source.model] = source.total
             continue
         for level in config.budget.levels:
             counts = [cells.sample_count(config, source.model, level, problem_id) for problem_id in ids]
             short = next((j for j, count in enumerate(counts) if count > source.total[j]), None)
+            if short is not None and source.model not in config.roles.sources:
+                continue  # recipes alone draw from it, and want less
             if short is not None:
                 raise UserError(
                     f'the {level} budget gives {source.model} {counts[short]} samples of {ids[short]}, '

@@ -14,7 +14,7 @@ import grain
 import jax
 import jax.numpy as jnp
 
-from cosample_jax import cells, checkpoint, devices, progress, sharding, tasks
+from cosample_jax import cells, checkpoint, devices, progress, sharding, tasks, training_sets
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -67,7 +67,7 @@ class Lessons(NamedTuple):
     they quote a test problem.
     """
 
-    kept: list[cells.Kept]
+    kept: list[training_sets.Kept]
     examples: list[packing.Example]
     too_long: int
     contaminated: int
@@ -153,7 +153,7 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
 
 def _lessons(data: str, level: str, chat: bool, config, workdir, tokenizer: Tokenizer) -> Lessons:
     """UserError for an example that no row takes, unless config.finetune.too_long is 'drop'."""
-    kept, contaminated = cells.training_data(config, workdir, data, level)
+    kept, contaminated = training_sets.training_data(config, workdir, data, level)
     if contaminated:
         print(f'{data} data ({level} budget): {contaminated:,} solutions quote a test problem and are left out')
     template = tasks.template(config, tokenizer, chat)

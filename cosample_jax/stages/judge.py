@@ -5,7 +5,7 @@ Pools that are drawn to evaluate trained models (their purposes have a dash) are
 
 from collections import Counter
 
-from cosample_jax import judges
+from cosample_jax import cells, judges, training_sets
 from cosample_jax.analysis import agreement
 from cosample_jax.grading import judge as judge_lib
 from cosample_jax.grading import pool as pool_lib
@@ -34,4 +34,17 @@ def run(config, workdir) -> dict:
                 f'{judge.name} on {purpose}/{model}: {", ".join(f"{n:,} {verdict}" for verdict, n in counts.items())}'
             )
             total[judge.name].update(counts)
+        total[judge.name].update(_filter(config, workdir, judge, problems))
     return {name: dict(counts) for name, counts in total.items()}
+
+
+def _filter(config, workdir, judge, problems) -> Counter:
+    """Has `judge` judge every sample of the recipes that keep what it finds valid, right answer or not."""
+    total = Counter()
+    for source, needed in training_sets.judged(config, workdir, judge.name).items():
+        drawn = workdir.pool('train', source).read()
+        samples = [sample for sample in drawn if sample.sample_index < needed.get(sample.problem_id, 0)]
+        counts = judge_lib.judge_pool(workdir, cells.FILTERING, source, samples, problems, judge)
+        print(f'{judge.name} filters {source}: {", ".join(f"{n:,} {verdict}" for verdict, n in counts.items())}')
+        total.update(counts)
+    return total

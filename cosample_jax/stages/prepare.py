@@ -22,7 +22,7 @@ def run(config, workdir) -> dict:
     # Before anything is written: these are refused in a second or not at all.
     equivalence.readiness(task)
     judge.names(config, task)
-    models = {config_lib.field_of(name): (name, entry) for name, entry in config_lib.all_models(config).items()}
+    models = {config_lib.field_of(name): (name, entry) for name, entry in config_lib.own_weights(config).items()}
     given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
     found = {
         name: _open(f'{who}.init', entry)

@@ -3,6 +3,7 @@
 import jax
 
 from cosample_jax import checkpoint, progress, sharding, tasks
+from cosample_jax.config import MODELS
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
@@ -16,8 +17,8 @@ RECIPE = Recipe('muon', weight_decay=0.01, b2=0.99)
 
 def run(config, workdir) -> dict:
     counters: dict = {}
-    for number, (name, entry) in enumerate(config.models.items()):
-        if entry.init == 'pretrain' and not checkpoint.has_weights(workdir.model_dir(name)):
+    for number, name in enumerate(sorted(MODELS)):  # further models have weights from elsewhere
+        if config.models[name].init == 'pretrain' and not checkpoint.has_weights(workdir.model_dir(name)):
             counters[name] = _pretrain(name, number, config, workdir)
     return counters
 

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosample_jax import cells, embedded
 from cosample_jax import config as config_lib
+from cosample_jax import embedded, training_sets
 from cosample_jax.commands import export
 from cosample_jax.errors import UserError
 from cosample_jax.records import Grade, Problem, Sample
@@ -72,7 +72,7 @@ def test_completions_are_what_a_page_asks_and_teaches(args):
     rows = exported(args)
     assert rows[0]['prompt'] == 'Q:  What is 0 + 1?\nA:' and rows[0]['completion'] == ' So:\nit is 1.'
     page = prompts.template(embedded.tokenizer(), False)
-    for row, kept in zip(rows, cells.training_data(args.config, args.workdir, 'weak', 'low').kept, strict=True):
+    for row, kept in zip(rows, training_sets.training_data(args.config, args.workdir, 'weak', 'low').kept, strict=True):
         asked = page.tokenizer.encode(row['prompt'], bos=True)
         assert asked == page.prompt(kept.problem.question)
         assert [*page.tokenizer.encode(row['completion']), page.tokenizer.eos] == page.answer(kept.solution)
@@ -90,7 +90,7 @@ def test_reference_solutions_are_those_there_are(args):
         ({'data': 'week'}, r"--data=week: not a choice of this run \(weak, strong, gold\) \(did you mean 'weak'\?\)"),
         ({'budget': 'middle'}, '--budget=middle: not a choice'),
         ({'format': 'alpaca'}, '--format=alpaca: not a choice'),
-        ({'data': 'strong'}, '--data=strong: nothing was kept at the low budget'),
+        ({'data': 'strong'}, 'sample 0 of strong for train/0 is needed and is not there'),
     ],
 )
 def test_what_cannot_be_exported(args, change, message):

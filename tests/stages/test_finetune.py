@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosample_jax import cells, embedded
 from cosample_jax import config as config_lib
+from cosample_jax import embedded, training_sets
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.tokenizer import OWN
 from cosample_jax.records import Problem
@@ -62,8 +62,8 @@ def test_each_cell_has_the_lessons_and_the_validation_of_its_model(tmp_path, mon
         problems=lambda split: PROBLEMS,
         cell_dir=lambda name: tmp_path / name,
     )
-    data = cells.Training([cells.Kept(p, p.solution) for p in PROBLEMS], contaminated=0)
-    monkeypatch.setattr(cells, 'training_data', lambda *_: data)
+    data = training_sets.Training([training_sets.Kept(p, p.solution) for p in PROBLEMS], contaminated=0)
+    monkeypatch.setattr(training_sets, 'training_data', lambda *_: data)
     seen = {}
 
     def train(cell, config, workdir, lessons, validation, bar):
