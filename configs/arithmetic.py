@@ -5,6 +5,7 @@
     cosample run --config=configs/arithmetic.py:size=full --workdir=runs/arithmetic_full
 
   demo   256 training problems, 400 test problems and their functional variants, one training seed
+  experiment  what configs/keep_one.py and the others change: the student alone, three seeds, 1,000 test problems
   full   2,000 test problems, three training seeds, learning rates chosen by validation accuracy (an hour)
   smoke  a few problems and steps: every stage runs, the scores mean nothing (for the tests)
 
@@ -39,8 +40,8 @@ from cosample_jax import config as config_lib
 
 
 def get_config(arg: str | None = None):
-    """The configuration for `size` (demo, full, smoke) and `init` (package, pretrain)."""
-    args = config_lib.parse_args(arg, size=('demo', 'full', 'smoke'), init=('package', 'pretrain'))
+    """The configuration for `size` (demo, full, experiment, smoke) and `init` (package, pretrain)."""
+    args = config_lib.parse_args(arg, size=('demo', 'full', 'experiment', 'smoke'), init=('package', 'pretrain'))
     config = config_lib.base()
     config.name = f'arithmetic-{args.size}'
     config.task.name = 'arithmetic'
@@ -66,6 +67,11 @@ def get_config(arg: str | None = None):
         config.finetune.seeds = (0, 1, 2)
         for name in config_lib.MODELS:
             config.finetune.learning_rate[name] = (2e-4, 5e-4, 1.5e-3)
+    if args.size == 'experiment':
+        config.roles.trained = ('student',)
+        config.task.num_test = 1000
+        config.finetune.seeds = (0, 1, 2)
+        config.evaluate.maj_samples = 4
     if args.size == 'smoke':
         _shrink(config)
     return config

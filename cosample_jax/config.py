@@ -201,17 +201,25 @@ def add_recipes(config: ConfigDict, **recipes: ConfigDict) -> None:
         config.recipes.update(recipes)
 
 
-def on(arg: str | None, file: str) -> ConfigDict:
-    """The configuration that an experiment in `file` changes: that of ``on=arithmetic`` (the default), or of another
-    file beside it, with the rest of the arguments; ``pools=DIR`` sets config.sampling.pools.
+def on(arg: str | None, file: str, **own: Any) -> tuple[ConfigDict, SimpleNamespace]:
+    """The configuration that the experiment in `file` changes, and the experiment's own arguments.
+
+    ``on=math`` takes that of the file math.py beside it, with the arguments that are not the experiment's; without it
+    that is arithmetic.py, at its size for experiments. ``pools=DIR`` sets config.sampling.pools. `own` are further
+    arguments, as for `parse_args`.
     """
+    own = {'on': 'arithmetic', 'pools': ''} | own
     items = [item for item in (arg or '').split(',') if item]
-    mine = parse_args(','.join(i for i in items if i.partition('=')[0] in ('on', 'pools')), on='arithmetic', pools='')
-    path = Path(file).with_name(f'{mine.on}.py')
-    config = load(f'{path}:{",".join(i for i in items if i.partition("=")[0] not in ("on", "pools"))}')
+    mine = [item for item in items if item.partition('=')[0] in own]
+    theirs = [item for item in items if item not in mine]
+    args = parse_args(','.join(mine), **own)
+    if args.on == 'arithmetic' and not any(item.startswith('size=') for item in theirs):
+        theirs.append('size=experiment')
+    path = Path(file).with_name(f'{args.on}.py')
+    config = load(f'{path}:{",".join(theirs)}')
     config.name = f'{Path(file).stem}-{config.name}'
-    config.sampling.pools = mine.pools
-    return config
+    config.sampling.pools = args.pools
+    return config, args
 
 
 def parse_args(arg: str | None, **defaults: Any) -> SimpleNamespace:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.gemma import config as gemma_config
-from cosample_jax.records import is_remote, read_json
+from cosample_jax.records import is_remote
 
 FORMATS = ('cosample', 'huggingface', 'official')
 DTYPES = ('bfloat16', 'float32')
@@ -42,7 +42,7 @@ def main(args) -> None:
     target = epath.Path(args.to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f'--to={args.to} is there already: remove it, or name another directory')
-    source = weights.open_checkpoint(_best_of_cell(getattr(args, 'from')))
+    source = weights.open_checkpoint(getattr(args, 'from'))
     weights.check(source, variant)
     dtype = jax.numpy.dtype(args.dtype) if args.dtype else weights.stored_dtype(source)
     _check_disk(args.to, variant.num_params() * dtype.itemsize)
@@ -63,18 +63,6 @@ def main(args) -> None:
         f'{args.to}: {variant.name}, {variant.num_params():,} weights in {dtype.name} ({size:,.2f} GB), '
         f'from {source.format} to {kind} in {time.monotonic() - start:,.1f} s'
     )
-
-
-def _best_of_cell(path: str) -> str:
-    """The best checkpoint of a fine-tuned cell's directory; any other path as it is."""
-    from etils import epath
-
-    if not (epath.Path(path) / 'cell.json').exists():
-        return path
-    record = read_json(epath.Path(path) / 'cell.json')
-    if not record['trained']:
-        raise UserError(f'{path} was not trained: {record["reason"]}')
-    return str(epath.Path(path) / record['weights'] / 'weights' / str(record['best_step']))
 
 
 def _check_disk(target: str, size: int) -> None:

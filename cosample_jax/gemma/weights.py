@@ -26,6 +26,7 @@ from cosample_jax import progress, sharding
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import huggingface, model, orbax
 from cosample_jax.gemma.config import VARIANTS, GemmaConfig
+from cosample_jax.records import read_json
 
 PIECE_BYTES = 16 * 2**20
 _ALIGNMENT = 64  # at which XLA shares host memory instead of copying it
@@ -57,12 +58,13 @@ class Checkpoint:
 
 
 def open_checkpoint(path) -> Checkpoint:
-    """Finds out what lies at `path`, a directory (gs:// too, but for safetensors) or one safetensors file.
+    """Finds out what lies at `path`, a directory (gs:// too, but for safetensors) or one safetensors file. Of a
+    fine-tuned cell of a run it is the best checkpoint.
 
     Raises:
-        UserError: There is nothing, or nothing known; or a file is truncated or missing.
+        UserError: There is nothing, or nothing known; a file is truncated or missing; or a cell that was not trained.
     """
-    path = epath.Path(path)
+    path = _best_of_cell(epath.Path(path))
     if path.suffix == '.safetensors' or (path.is_dir() and huggingface.files(path)):
         tensors, release = huggingface.read(path)
         if not orbax.is_ours(tensors):  # the embedded models are safetensors with our own names
@@ -82,6 +84,16 @@ def open_checkpoint(path) -> Checkpoint:
         f'{path} holds no weights, neither *.safetensors (Hugging Face) nor an Orbax _METADATA (official, or our own)'
         + (f', but these do: {", ".join(map(str, inside))}' if inside else '')
     )
+
+
+def _best_of_cell(path):
+    """The best checkpoint of a fine-tuned cell's directory; any other path as it is."""
+    if not (path / 'cell.json').exists():
+        return path
+    record = read_json(path / 'cell.json')
+    if not record['trained']:
+        raise UserError(f'{path} was not trained: {record["reason"]}')
+    return path / record['weights'] / 'weights' / str(record['best_step'])
 
 
 def _is_checkpoint(path) -> bool:

@@ -1,0 +1,44 @@
+"""All experiments with one round of sampling in one run: their cells share pools, base models and references.
+
+    cosample run --config=configs/ablations.py:pools=runs/arithmetic --workdir=runs/ablations
+    cosample run --config=configs/ablations.py:on=math,manual_dir=DIR,weights=weights,fsdp=8
+
+number_matched, few_problems, count_grid, keep_one, no_answers, mixing, temperature and prices, each told in the file of
+its name; a cell is the same there and here.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from cosample_jax import config as config_lib
+
+PARTS = (
+    'number_matched',
+    'few_problems',
+    'count_grid',
+    'keep_one',
+    'no_answers',
+    'mixing',
+    'temperature',
+    'prices',
+)
+
+
+def get_config(arg: str | None = None):
+    """The recipes of all parts."""
+    config, _ = config_lib.on(arg, __file__)
+    parts = {name: _module(name) for name in PARTS}
+    parts['temperature'].add_source(config)
+    parts['prices'].set_prices(config)
+    if config.task.name == 'arithmetic':
+        config.judge.by = ('steps', 'calculator')
+    for part in parts.values():
+        config_lib.add_recipes(config, **part.recipes(config))
+    return config
+
+
+def _module(name: str):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f'{name}.py'))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
