@@ -24,6 +24,7 @@ def get_config(arg: str | None = None):
 
 def add_source(config, heat=1.0):
     config_lib.add_model(config, 'strong_hot', like='strong', temperature=heat)
+    config.finetune.too_long = 'drop'  # hot samples ramble
 
 
 def recipes(config):
