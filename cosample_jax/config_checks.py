@@ -105,7 +105,7 @@ def validate(config) -> None:
         rates = get(config, f'finetune.learning_rate.{name}')
         _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
     for name in config.models:
-        _name('models', name, ('gold', 'base', JUDGE, *config.recipes))
+        _name('models', name, ('gold', 'base', JUDGE))
         gemma_config.variant(config.models[name].variant)  # UserError with the nearest name
         _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
         _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
