@@ -18,7 +18,7 @@ def make(root, texts, pools='', **fields):
     config.name, config.sampling.pools = 'run', str(pools)
     for name, value in fields.items():
         parent, _, leaf = name.rpartition('__')
-        config_lib.get(config, parent.replace('__', '.'))[leaf] = value
+        (config_lib.get(config, parent.replace('__', '.')) if parent else config)[leaf] = value
     config, workdir = config_lib.finalize(config), Workdir(root)
     workdir.open(config)
     workdir.write_problems('train', [Problem(name, f'What is {name}?', '1', 'It is 1.') for name in 'abc'])
