@@ -31,7 +31,7 @@ MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
-    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'memory', 'devices'},
+    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'memory', 'devices', 'spending'},
     'commands': ROOMS | MIDDLE | {'stages', 'memory', 'devices', 'aot'},
     'judges': {'sampling', 'grading', 'memory'} | MIDDLE,
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage

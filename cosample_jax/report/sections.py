@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, page, paper, verdict
+from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, lenses, page, paper, verdict
 from cosample_jax.report.page import Column, Markup, tag
 
-# draw(name, figure, alt, caption, single=False) -> HTML; saves the figure's files on the way.
+# draw(name, figure, alt, caption, rows, single=False) -> HTML; saves the figure and the rows behind it on the way.
 Draw = Callable[..., Markup]
 Section = tuple[str, str, Markup] | None
 
@@ -30,6 +30,7 @@ class Run:
     seeds: int = 0
     example: tuple | None = None
     timings: Sequence[dict] = ()
+    equal: lenses.Equal = lenses.Equal()
 
     @property
     def choices(self) -> list[verdict.Choice]:
@@ -45,6 +46,7 @@ def sections(run: Run, draw: Draw) -> list[tuple[str, str, Markup]]:
     made = (
         _verdict(run, draw),
         _experiment(run),
+        lenses.section(run.equal, draw),
         *(data_quality.section(document, draw) for document in run.analyses.values()),
         fine_tuning.section(run.scores, run.differences, run.gains, run.gaps, run.judges, run.seeds, draw)
         if run.scores
@@ -79,7 +81,7 @@ def _verdict(run, draw):
         alt = 'Difference in pass@1 of training on weak-model rather than strong-model data. ' + '; '.join(
             f'{r["model"]} {r["budget"]} {r["split"]} {verdict.points(r["difference"])} points' for r in rows
         )
-        below = draw('verdict', figures.forest(rows), alt, caption, single=True)
+        below = draw('verdict', figures.forest(rows), alt, caption, rows, single=True)
     return 'verdict', 'Verdict', Markup(tag('section', hero, below, id='verdict'))
 
 

@@ -1,17 +1,20 @@
 """report: one self-contained page from whatever the workdir holds, with its figures and tables as files
 beside it.
 
-Writes `report/index.html`, `report/figures/*.{svg,png}` and `report/tables/*.csv`. Seconds stand on the page
-only.
+Writes `report/index.html`, `report/figures/*.{svg,png,csv}` and `report/tables/*.csv`. The tables are the same
+whenever the same run is made again; what took which time stands on the page and with the figures only.
 """
 
 import json
 
 from cosample_jax import config as config_lib
-from cosample_jax import records
-from cosample_jax.analysis import agreement, functional_gap, outcomes, tables
+from cosample_jax import plan, records, spending
+from cosample_jax.analysis import agreement, functional_gap, lenses, outcomes, tables
+from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
-from cosample_jax.report import examples, figures, page, sections
+from cosample_jax.report import data_quality, examples, page, sections
+from cosample_jax.report import lenses as lens_section
+from cosample_jax.report.gallery import Gallery
 
 
 def run(config, workdir) -> dict:
@@ -43,25 +46,20 @@ def run(config, workdir) -> dict:
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
+        equal=_equal(config, workdir, analyses),
     )
     found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
     made = _write_tables(workdir, analyses, **found, functional_gap=gaps, evaluated_judges=judges)
-    drawn = []
-
-    def draw(name, figure, alt, caption, single=False):
-        svg, png = figures.encode(figure)
-        records.commit(workdir.path('report', 'figures', f'{name}.svg'), svg)
-        records.commit(workdir.path('report', 'figures', f'{name}.png'), png)
-        drawn.append(name)
-        return page.figure(name, svg, alt, caption, single)
-
-    parts = sections.sections(content, draw)
+    gallery = Gallery(workdir.path('report', 'figures'))
+    if content.equal.flips:  # no table of `tables`: chip-seconds are not the same again
+        records.commit(gallery.folder / 'lenses.csv', tables.to_csv(content.equal.flips))
+    parts = sections.sections(content, gallery)
     links = [(anchor, title) for anchor, title, _ in parts]
     path = workdir.path('report', 'index.html')
     html = page.document(config.name, links, *(body for _, _, body in parts))
     records.commit(path, html.encode())
     print(f'report: {path}')
-    return {'page': str(path), 'figures': len(drawn), 'tables': made}
+    return {'page': str(path), 'figures': len(gallery.names), 'tables': made}
 
 
 def _read(workdir, name, default):
@@ -106,6 +104,35 @@ def _write_tables(workdir, analyses, **others):
     for name, rows in written.items():
         records.commit(workdir.path('report', 'tables', f'{name}.csv'), tables.to_csv(rows))
     return len(written)
+
+
+def _equal(config, workdir, analyses):
+    """The training pools of the sources by every lens that something is known for."""
+    if 'train' not in analyses:
+        return lens_section.Equal()
+    document = analyses['train']
+    models = [row['model'] for row in document['models']]
+    pilot, note = None, f'the pools are of {" and ".join(models)}'
+    if set(models) == set(spending.compared(config)):
+        pilot, note = spending.pilot(config, workdir, _prompts(config, workdir))
+    if pilot is None:
+        return lens_section.Equal(note=note)
+    costs = spending.lens_costs(config, pilot.lengths, pilot)
+    pools = [Pool(workdir, 'train', model) for model in models]
+    ids = [p.id for p in workdir.problems('train') if all(p.id in pool.samples for pool in pools)]
+    flips = lenses.flips([pool.source(ids) for pool in pools], costs, config.seed)
+    return lens_section.Equal(
+        curves=tables.tidy(lenses.curves(document['curves'], costs, len(ids))),
+        flips=tables.tidy(flips),
+        device=pilot.device,
+        budgets=data_quality.budget_counts(document),
+    )
+
+
+def _prompts(config, workdir):
+    """Of the lengths that a plan assumes only the prompts' are used here."""
+    splits = {split: workdir.problems(split) for split in workdir.splits() if split in ('train', 'shots')}
+    return plan.mean_lengths(config, splits, plan.planning_tokenizer(config), 1.0)
 
 
 def _example(workdir, analyses):
