@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, lenses, page, paper, verdict
+from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, lenses, page, paper, surer, verdict
 from cosample_jax.report.page import Column, Markup, tag
 
 # draw(name, figure, alt, caption, rows, single=False) -> HTML; saves the figure and the rows behind it on the way.
@@ -30,6 +30,7 @@ class Run:
     seeds: int = 0
     example: tuple | None = None
     timings: Sequence[dict] = ()
+    precision: Sequence[dict] = ()
     equal: lenses.Equal = lenses.Equal()
 
     @property
@@ -68,7 +69,9 @@ def _verdict(run, draw):
         )
     parts.append(tag('ul', *(tag('li', s) for s in verdict.quality_sentences(run.matched)), class_='plain'))
     if chosen:
-        parts.append(tag('div', *map(_choice_card, chosen), class_='choices'))
+        more = {(row['model'], row['budget']): surer.sentence(row) for row in run.precision}
+        cards = (_choice_card(choice, more.get((choice.model, choice.budget), '')) for choice in chosen)
+        parts.append(tag('div', *cards, class_='choices'))
         parts.append(_sureness(run, chosen))
     hero = tag('div', *parts, class_='hero')
     rows = [r for r in run.differences if r['metric'] == 'pass@1' and r['difference'] != '']
@@ -85,13 +88,14 @@ def _verdict(run, draw):
     return 'verdict', 'Verdict', Markup(tag('section', hero, below, id='verdict'))
 
 
-def _choice_card(choice):
+def _choice_card(choice, more):
     return tag(
         'div',
         tag('span', f'{choice.model} is trained, {choice.budget} budget', class_='who'),
         tag('span', choice.title, class_=f'badge {choice.use}'),
         tag('span', choice.figure, class_='number') if choice.figure else '',
         page.paragraph(choice.detail),
+        page.paragraph(more) if more else '',
         page.paragraph(choice.caution, 'caution') if choice.caution else '',
         class_='choice',
     )
@@ -108,6 +112,8 @@ def _sureness(run, chosen):
                 'more.'
             )
         )
+    trained = len({(r['model'], r['budget'], r['data']) for r in run.scores if r['budget'] and not r['reason']})
+    lines += filter(None, [surer.seeds(run.timings, trained * run.seeds, run.seeds)])
     compared = sum(c.detectable is not None for c in chosen)
     if compared > 1:
         lines.append(

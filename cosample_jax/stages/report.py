@@ -9,7 +9,7 @@ import json
 
 from cosample_jax import config as config_lib
 from cosample_jax import plan, records, spending
-from cosample_jax.analysis import agreement, functional_gap, lenses, outcomes, tables
+from cosample_jax.analysis import agreement, functional_gap, lenses, outcomes, precision, tables
 from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
 from cosample_jax.report import data_quality, examples, page, sections
@@ -33,6 +33,7 @@ def run(config, workdir) -> dict:
     )
     gaps = tables.tidy(functional_gap.functional_gap(cells, _twins(workdir), seed))
     judges = _evaluated_judges(workdir, cells)
+    errors = tables.tidy(precision.precision(cells))
     content = sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
@@ -46,10 +47,12 @@ def run(config, workdir) -> dict:
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
+        precision=errors,
         equal=_equal(config, workdir, analyses),
     )
     found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
-    made = _write_tables(workdir, analyses, **found, functional_gap=gaps, evaluated_judges=judges)
+    found |= {'functional_gap': gaps, 'evaluated_judges': judges, 'precision': errors}
+    made = _write_tables(workdir, analyses, **found)
     gallery = Gallery(workdir.path('report', 'figures'))
     if content.equal.flips:  # no table of `tables`: chip-seconds are not the same again
         records.commit(gallery.folder / 'lenses.csv', tables.to_csv(content.equal.flips))
