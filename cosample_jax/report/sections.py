@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, lenses, page, paper, surer, verdict
+from cosample_jax.report import data_quality, examples, figures, fine_tuning, lenses, page, paper, surer, verdict
 from cosample_jax.report.page import Column, Markup, tag
 
 # draw(name, figure, alt, caption, rows, single=False) -> HTML; saves the figure and the rows behind it on the way.
@@ -52,7 +52,7 @@ def sections(run: Run, draw: Draw) -> list[tuple[str, str, Markup]]:
         fine_tuning.section(run.scores, run.differences, run.gains, run.gaps, run.judges, run.seeds, draw)
         if run.scores
         else None,
-        _paper(run),
+        paper.section(run.config, run.analyses.get('train', {}).get('matched', ()), run.differences),
         _example(run),
         _how_run(run),
     )
@@ -155,6 +155,11 @@ def _experiment(run):
             'set or the other, for equally many steps from the same start, and tested on problems that '
             'neither set contains.'
         )
+        if not paper.matches(run.config):
+            lead.append(
+                'The paper that asked the question first (arXiv 2408.16737) used Gemma2-9B and Gemma2-27B on MATH and '
+                'GSM8K. Its numbers belong to that setting and do not stand beside these.'
+            )
     words = (
         ('coverage@k', 'share of problems with a correct solution among k samples (unbiased estimate).'),
         (
@@ -191,72 +196,6 @@ def _experiment(run):
     listed = tag('ol', *(tag('li', sentence) for sentence in lead), class_='plain')
     body = listed if len(lead) > 1 else page.paragraph(lead[0]), glossary
     return 'experiment', 'The experiment', page.section('experiment', 'The experiment', *body)
-
-
-def _paper(run):
-    document = run.analyses.get('train')
-    if document is None or not any(row['matching'] == 'compute' for row in document['matched']):
-        return None
-    matched = {(r['metric'], r['budget']): r for r in document['matched'] if r['matching'] == 'compute'}
-    tables = []
-    rows = [
-        {
-            'what': f'pass@1, {r["model"]} trained, {r["budget"]}',
-            'row': r,
-            'paper': paper.GAINS[r['model'], r['budget']],
-        }
-        for r in run.differences
-        if r['split'] == 'test' and r['metric'] == 'pass@1' and r['difference'] != ''
-    ]
-    rows += [
-        {'what': f'false positives, {budget} budget', 'row': row, 'paper': paper.FALSE_POSITIVES}
-        for (metric, budget), row in matched.items()
-        if metric == 'fpr'
-    ]
-    published = [
-        Column('paper, MATH', lambda r: r['paper'][0]),
-        Column('paper, GSM8K', lambda r: r['paper'][1]),
-    ]
-    if rows:
-        columns = [
-            Column('weak minus strong', lambda r: r['what'], text=True),
-            *published,
-            Column('this run', lambda r: cells.difference(r['row'])),
-            Column('direction', lambda r: _direction(r['row'], r['paper']), text=True),
-        ]
-        tables.append(page.table('In points', '', columns, rows))
-    rows = [
-        {'what': f'{metric}, {budget} budget', 'row': matched[metric, budget], 'paper': values}
-        for (metric, budget), values in paper.RELATIVE.items()
-        if (metric, budget) in matched
-    ]
-    columns = [
-        Column('weak over strong', lambda r: r['what'], text=True),
-        *published,
-        Column('this run', lambda r: _relative(r['row'])),
-        Column('direction', lambda r: _direction(r['row'], r['paper']), text=True),
-    ]
-    tables.append(page.table('Relative change', 'In percent of the strong model’s value.', columns, rows))
-    lead = (
-        'The paper (arXiv 2408.16737) drew data from Gemma2-9B and Gemma2-27B for MATH and GSM8K. Other '
-        'models and problems give other sizes; the directions may be compared.'
-    )
-    return (
-        'paper',
-        'Beside the paper',
-        page.section('paper', 'Beside the paper', page.paragraph(lead), *tables),
-    )
-
-
-def _relative(row):
-    return f'{100 * (row["a"] / row["b"] - 1):+.0f}%'.replace('-', '−') if row['b'] else '–'
-
-
-def _direction(row, published):
-    if not (row['difference_low'] > 0 or row['difference_high'] < 0):
-        return 'not measurable here'
-    where = '' if all(value.startswith('+') for value in published) else ' on MATH'  # GSM8K was about even
-    return f'{"as in" if row["difference"] > 0 else "against"} the paper{where}'
 
 
 def _example(run):

@@ -29,7 +29,7 @@ def full(tmp_path_factory):
 
 def test_the_verdict_comes_first_and_every_section_is_there(full):
     _, _, html = full
-    assert sections_of(html) == ['verdict', 'experiment', 'lenses', 'quality', 'training', 'paper', 'example', 'run']
+    assert sections_of(html) == ['verdict', 'experiment', 'lenses', 'quality', 'training', 'example', 'run']
     assert html.index('<h1>') < html.index('<table')
 
 
@@ -126,7 +126,7 @@ def test_imported_pools_alone_make_a_report(tmp_path):
 
 def test_before_fine_tuning_the_report_speaks_of_the_data(tmp_path):
     _, _, html = build(fake_run.make_run(tmp_path, fake_run.make_config(20), evaluated=False))
-    assert 'training' not in sections_of(html) and 'paper' in sections_of(html)
+    assert 'training' not in sections_of(html)
 
 
 def test_one_imported_model_with_one_sample_a_problem(tmp_path):
@@ -170,4 +170,4 @@ def test_pools_of_other_models_among_the_training_problems_claim_no_budget(tmp_p
     for model in ('6B', '175B'):
         fake_run.write_pool(workdir, 'train', model, problems, 1, 0.4, 0, 8, judge=False, tokens=False)
     _, _, html = build((config, workdir))
-    assert 'not matched to one budget' in html and 'paper' not in sections_of(html)
+    assert 'not matched to one budget' in html
