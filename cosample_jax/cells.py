@@ -78,6 +78,12 @@ def pool_counts(config, source: str, problems: Sequence[Problem]) -> dict[str, i
     return counts
 
 
+def blind_counts(config, source: str, problems: Sequence[Problem]) -> dict[str, int] | None:
+    """Of `pool_counts`, where an allocation has put more of them into the pool; None where it holds nothing else."""
+    moved = any(r.allocation != 'uniform' and source in r.samples for r in config.recipes.values())
+    return pool_counts(config, source, problems) if moved and problems else None
+
+
 def chosen(config, recipe: str, problems: Sequence[Problem]) -> list[Problem]:
     """The problems of a recipe, in their order: fewer are a part of more."""
     count = config.recipes[recipe].problems or len(problems)

@@ -89,8 +89,7 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
     templates = {entry.chat: tasks.template(config, tokenizer, entry.chat) for entry in config.models.values()}
     told = {chat: lengths(splits, template) for chat, template in templates.items()}
     section = memory_section(config, {name: told[entry.chat] for name, entry in config.models.items()}, slice_)
-    asked = {chat: _mean_lengths(splits['train'], each, told[chat], solution) for chat, each in templates.items()}
-    assumed = {name: asked[config.models[name].chat] for name in spending.compared(config)}
+    assumed = mean_lengths(config, splits, tokenizer, solution)
     sampled = {r['model']: memory.Sampling(**r['shape']) for r in section['rows'] if r['stage'] == 'sampling'}
     measured, note = spending.pilot(config, workdir, assumed) if workdir else (None, '')
     on = spending.Slice(slice_, sampled) if slice_ else None
@@ -116,9 +115,14 @@ def lengths(splits: dict, template: prompts.Template) -> dict[str, int]:
     }
 
 
-def _mean_lengths(problems, template: prompts.Template, told: dict[str, int], solution: float) -> Lengths:
-    question = float(np.mean([len(template.prompt(problem.question)) for problem in problems])) - 1
-    return Lengths(told['prefix'], question, solution)
+def mean_lengths(config, splits: dict, tokenizer, solution: float) -> dict[str, Lengths]:
+    """What the samples of each compared model have on the training problems, if all write so many tokens."""
+    found = {}
+    for name in spending.compared(config):
+        template = tasks.template(config, tokenizer, config.models[name].chat)
+        question = float(np.mean([len(template.prompt(problem.question)) for problem in splits['train']])) - 1
+        found[name] = Lengths(lengths(splits, template)['prefix'], question, solution)
+    return found
 
 
 def sampling_shape(config, tokens: dict[str, int], name: str) -> memory.Sampling:

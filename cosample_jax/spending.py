@@ -103,7 +103,8 @@ def section(
     rows, matches = [], []
     everything = {'assumed': assumed} | ({'measured': measured.lengths} if measured else {})
     for told, lengths in everything.items():
-        costs = _costs(config, {model: lengths[model] for model in models}, measured, slice_)
+        of_models = {model: lengths[model] for model in models}
+        costs = lens_costs(config, of_models, measured, slice_)
         for level in config_lib.LEVELS:
             drawn = {
                 model: sum(cells.sample_count(config, model, level, each) for each in problem_ids) for model in models
@@ -136,7 +137,7 @@ def section(
     }
 
 
-def _costs(config, lengths: dict[str, Lengths], measured: Pilot | None, slice_: Slice | None):
+def lens_costs(config, lengths: dict[str, Lengths], measured: Pilot | None, slice_: Slice | None = None):
     """lens -> model -> Cost, of the lenses that something is known for of every model."""
     costs: dict[str, dict[str, Cost]] = {
         'params': {m: params_cost(config_lib.num_params(config, m), each) for m, each in lengths.items()},

@@ -31,7 +31,7 @@ MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
-    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'reuse', 'training_sets', 'memory', 'devices'},
+    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'reuse', 'training_sets', 'memory', 'devices', 'spending'},
     'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot'},
     'judges': {'sampling', 'grading', 'memory'} | MIDDLE,
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage

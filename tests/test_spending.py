@@ -62,7 +62,7 @@ def test_what_is_off_after_rounding_is_what_the_counts_cost(params, level):
     for lens in ('params', 'flops', 'price'):
         found = matched(section, lens, level)
         assert found['samples'] == sum(budget.samples(i, found['mean'], 1) for i in IDS)
-        cost = spending._costs(config, ASSUMED, None, None)[lens]
+        cost = spending.lens_costs(config, ASSUMED, None)[lens]
         target = cost['strong'].total(problems, problems * base)
         assert found['mismatch'] == pytest.approx(cost['weak'].total(problems, found['samples']) / target - 1)
         assert abs(found['mismatch']) < 0.02, 'rounded for 300 problems'

@@ -32,5 +32,6 @@ def ablations(
         against = (entry['against'] or 'strong') if entry else ''
         theirs = groups.get((row['model'], row['budget'], against), [])
         compared = outcomes.compare(groups[row['model'], row['budget'], row['data']], theirs, 'test', 'pass@1', seed)
-        rows.append(kept | {'filter': entry['filter'] if entry else '', 'against': against} | compared)
+        difference = {name: compared[name] for name in compared if name not in ('problems', 'seeds', 'reason')}
+        rows.append(kept | {'against': against} | difference)
     return rows

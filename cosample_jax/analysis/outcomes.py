@@ -21,7 +21,7 @@ def scores(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
     splits = _splits(cells)
     votes = {split: _vote_counts(cells, split) for split in splits}
     rows = []
-    for key, group in _grouped(cells).items():
+    for key, group in grouped(cells).items():
         model, budget, data = key
         trained = [cell for cell in group if cell['trained'] or cell['data'] == 'base']
         first = (trained or group)[0]
@@ -47,7 +47,7 @@ def differences(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
     Rows exist for every pair that was planned: where a side was not trained, `difference` is '' and `reason`
     says so.
     """
-    groups = _grouped(cells)
+    groups = grouped(cells)
     rows = []
     for (model, budget, data), weak in groups.items():
         strong = groups.get((model, budget, 'strong'), [])
@@ -57,13 +57,13 @@ def differences(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
             metrics = ['pass@1', *(f'maj@{k}' for k in _vote_counts(cells, split))]
             for metric in metrics:
                 row = {'model': model, 'budget': budget, 'split': split, 'metric': metric}
-                rows.append(row | _compare(weak, strong, split, metric, seed))
+                rows.append(row | compare(weak, strong, split, metric, seed))
     return rows
 
 
 def gain_over_base(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
     """Each trained cell minus its base model (few-shot), pass@1, paired over problems."""
-    groups = _grouped(cells)
+    groups = grouped(cells)
     rows = []
     for (model, budget, data), group in groups.items():
         base = groups.get((model, '', 'base'), [])
@@ -71,11 +71,11 @@ def gain_over_base(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
             continue
         for split in _splits(cells):
             row = {'model': model, 'budget': budget, 'data': data, 'split': split}
-            rows.append(row | _compare(group, base, split, 'pass@1', seed))
+            rows.append(row | compare(group, base, split, 'pass@1', seed))
     return rows
 
 
-def _grouped(cells):
+def grouped(cells):
     """(model, budget, data) -> cells of all seeds: models as they come, the base first, low before
     high.
     """
@@ -102,7 +102,7 @@ def _vote_counts(cells, split):
     return sorted({int(k) for c in cells for k in c['results'].get(split, {}).get('maj@k', {})})
 
 
-def _compare(ours, theirs, split, metric, seed):
+def compare(ours, theirs, split, metric, seed):
     ours, theirs = ([c for c in group if split in c['results']] for group in (ours, theirs))
     if not (ours and theirs):
         return dict.fromkeys(DIFFERENCE_COLUMNS, '') | {'seeds': 0, 'reason': NOT_TRAINED}

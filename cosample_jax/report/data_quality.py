@@ -66,7 +66,8 @@ def _quality_lead(document):
     return lead
 
 
-def _budget_counts(document):
+def budget_counts(document: dict) -> dict[str, dict[str, float]]:
+    """budget -> model -> samples a problem, of an analysis document."""
     budgets = {}
     for row in document['matched']:
         if row['matching'] == 'compute':
@@ -75,27 +76,20 @@ def _budget_counts(document):
 
 
 def _curve_figures(document, purpose, draw):
-    rows, budgets = document['curves'], _budget_counts(document)
+    rows, budgets = document['curves'], budget_counts(document)
     if max(row['k'] for row in rows) == 1:
         return ''  # one sample a problem is a table's business
-    priced = any(row['flops_measured'] != '' for row in rows)
     made = []
     for metric, name in (('coverage', 'Coverage'), ('diversity', 'Diversity')):
-        for against, axis in (('k', 'samples'), ('flops_measured', 'cost')):
-            if against != 'k' and not priced:
-                continue
-            ends = {row['model']: row for row in rows}
-            alt = f'{name} against {axis} a problem, one line a model with 95% bands. At its last point: ' + '; '.join(
-                f'{model} {row[metric]:.3g} with {row["k"]} samples' for model, row in ends.items()
-            )
-            what = (
-                'equal numbers of samples stand above each other'
-                if against == 'k'
-                else 'equal costs stand above each other'
-            )
-            caption = Markup(f'<b>{name} against {axis}</b>: {what}. Bands: 95%, over problems.')
-            figure = figures.quality_curve(rows, metric, against, budgets)
-            made.append(draw(f'{purpose}_{metric}_{"k" if against == "k" else "cost"}', figure, alt, caption))
+        ends = {row['model']: row for row in rows}
+        alt = f'{name} against samples a problem, one line a model with 95% bands. At its last point: ' + '; '.join(
+            f'{model} {row[metric]:.3g} with {row["k"]} samples' for model, row in ends.items()
+        )
+        caption = Markup(
+            f'<b>{name} against samples</b>: equal numbers stand above each other. Bands: 95%, over problems.'
+        )
+        figure = figures.quality_curve(rows, metric, budgets)
+        made.append(draw(f'{purpose}_{metric}', figure, alt, caption, rows))
     return tag('div', *made, class_='figures')
 
 
@@ -110,7 +104,7 @@ def _other_figures(document, purpose, draw):
         )
         label = f'{budget} budget' if budget != 'pool' else 'equal number of samples'
         caption = Markup(f'<b>By difficulty, {label}.</b> n: problems of the level. Whiskers: 95%.')
-        made.append(draw(f'{purpose}_levels_{budget}', figures.levels(rows), alt, caption))
+        made.append(draw(f'{purpose}_levels_{budget}', figures.levels(rows), alt, caption, rows))
     if document['overlap']:
         alt = 'Share of problems solved by both, one or neither model. ' + '; '.join(
             f'{r["budget"]}, equal {"cost" if r["matching"] == "compute" else "number"}: both '
@@ -121,7 +115,7 @@ def _other_figures(document, purpose, draw):
         caption = Markup(
             '<b>Who solves what.</b> A problem counts as solved when one of the samples really drawn is correct.'
         )
-        made.append(draw(f'{purpose}_overlap', figures.overlap(document['overlap']), alt, caption))
+        made.append(draw(f'{purpose}_overlap', figures.overlap(document['overlap']), alt, caption, document['overlap']))
     judged = [row for row in document['kept'] if row['judged']]
     if judged:
         alt = 'False-positive rates: ' + '; '.join(
@@ -130,7 +124,7 @@ def _other_figures(document, purpose, draw):
         caption = Markup(
             '<b>False positives</b>: kept for a right answer although the reasoning is wrong. Lines: 95% (Wilson).'
         )
-        made.append(draw(f'{purpose}_false_positives', figures.false_positives(judged), alt, caption))
+        made.append(draw(f'{purpose}_false_positives', figures.false_positives(judged), alt, caption, judged))
     return tag('div', *made, class_='figures') if made else ''
 
 

@@ -1,188 +1,76 @@
-"""The figures, each a function from table rows to a matplotlib figure.
+"""The figures, each a function from table rows to a matplotlib figure."""
 
-Drawn on white whatever the page's colours (the page lays a white card behind). Kind is told by marker and
-line style as well as by colour (safe for colour-blind readers and in greyscale), and letters stay legible at
-a phone's width.
-"""
-
-import contextlib
-import io
-import itertools
 from collections.abc import Sequence
 
-_INK = '#1f2733'
-_MUTED = '#667085'
-_GRID = '#e4e7ec'
-# colour, marker, line style, marker filled; blue and orange differ in lightness too.
-_STYLES = {
-    'weak': ('#1b66a8', 'o', '-', True),
-    'strong': ('#e07b00', 's', '--', False),
-    'gold': ('#475467', 'D', '-.', True),
-    'base': ('#7b8698', 'v', ':', False),
-}
-_OTHERS = (
-    ('#1b66a8', 'o', '-', True),
-    ('#e07b00', 's', '--', False),
-    ('#2a9d6f', '^', '-.', True),
-    ('#8e4fb0', 'D', ':', False),
-    ('#475467', 'v', (0, (5, 1)), True),
+from cosample_jax.report import drawing
+from cosample_jax.report.drawing import (
+    BLUE,
+    EDGE,
+    GREY,
+    GRID,
+    INK,
+    LIGHT_ORANGE,
+    METRIC_LABELS,
+    MUTED,
+    PALE,
+    PAPER,
+    STYLES,
+    canvas,
+    marks,
+    styles_of,
 )
-_RC = {
-    'font.size': 11,
-    'font.family': 'DejaVu Sans',
-    'axes.edgecolor': _MUTED,
-    'axes.labelcolor': _INK,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.axisbelow': True,
-    'axes.linewidth': 0.8,
-    'xtick.color': _MUTED,
-    'ytick.color': _MUTED,
-    'xtick.labelcolor': _INK,
-    'ytick.labelcolor': _INK,
-    'text.color': _INK,
-    'legend.frameon': False,
-    'legend.fontsize': 10,
-    'svg.fonttype': 'path',  # no font needed where the page is read
-    'svg.hashsalt': 'cosample',  # ids that do not change from run to run
-    'hatch.linewidth': 0.6,
-}
-METRIC_LABELS = {
-    'coverage': 'problems solved, %',
-    'diversity': 'unique correct solutions a problem',
-    'diversity_skeleton': 'unique correct computations a problem',
-}
 
 
-def encode(figure) -> tuple[bytes, bytes]:
-    """The figure as (SVG, PNG) bytes, free of dates and random ids, and closed."""
-    import matplotlib.pyplot as plt
-
-    svg, png = io.BytesIO(), io.BytesIO()
-    with _style():
-        figure.savefig(svg, format='svg', metadata={'Date': None})
-        figure.savefig(png, format='png', dpi=160, metadata={'Software': None})
-    plt.close(figure)
-    return svg.getvalue(), png.getvalue()
-
-
-@contextlib.contextmanager
-def _style():
-    import matplotlib
-
-    with matplotlib.rc_context(_RC):
-        yield
-
-
-def _figure(width=5.4, height=3.7):
-    import matplotlib
-
-    matplotlib.use('agg')
-    import matplotlib.pyplot as plt
-
-    with _style():
-        return plt.subplots(figsize=(width, height), layout='constrained')
-
-
-def _style_of(models: Sequence[str]) -> dict:
-    """A style for each model: the roles keep theirs, others take turns."""
-    others = itertools.cycle(_OTHERS)
-    return {model: _STYLES.get(model) or next(others) for model in models}
-
-
-def _marks(style):
-    colour, marker, _, filled = style
-    return {
-        'color': colour,
-        'marker': marker,
-        'markerfacecolor': colour if filled else 'white',
-        'markeredgecolor': colour,
-    }
-
-
-def _percent(value, metric='coverage'):
-    return 100 * value if metric == 'coverage' else value
-
-
-def quality_curve(rows: Sequence[dict], metric: str, against: str, budgets: dict[str, dict[str, float]]):
-    """`metric` of each model against k or against cost, with 95% bands; the budgets' points are marked.
+def quality_curve(rows: Sequence[dict], metric: str, budgets: dict[str, dict[str, float]]):
+    """`metric` of each model against k, with 95% bands; the budgets' points are marked.
 
     Args:
         rows: the `curves` table.
         metric: 'coverage', 'diversity' or 'diversity_skeleton'.
-        against: 'k' or 'flops_measured'.
         budgets: budget -> model -> samples a problem; may be empty.
     """
-    with _style():
-        figure, axis = _figure()
-        models = list(dict.fromkeys(row['model'] for row in rows))
-        for place, (model, style) in enumerate(_style_of(models).items()):
-            here = [row for row in rows if row['model'] == model and row[against] != '']
-            x = [row[against] for row in here]
-            y, low, high = ([_percent(r[f'{metric}{end}'], metric) for r in here] for end in ('', '_low', '_high'))
-            axis.fill_between(x, low, high, color=style[0], alpha=0.14, linewidth=0)
-            axis.plot(x, y, color=style[0], linestyle=style[2], linewidth=2, zorder=3)
-            axis.plot([], [], label=model, linestyle=style[2], linewidth=2, markersize=7, **_marks(style))
-            for name, counts in budgets.items():
-                at = round(counts.get(model, 0))
-                if 1 <= at <= len(here):
-                    axis.plot(x[at - 1], y[at - 1], markersize=8, zorder=4, markeredgewidth=1.8, **_marks(style))
-                    # One model's labels above, the other's below: at equal cost the points meet.
-                    axis.annotate(
-                        name,
-                        (x[at - 1], y[at - 1]),
-                        xytext=(0, -11 if place else 11),
-                        textcoords='offset points',
-                        ha='center',
-                        va='center',
-                        fontsize=9,
-                        color=style[0],
-                        zorder=5,
-                    )
-        axis.set_xscale('log')
+    with drawing.style():
+        figure, axis = canvas()
+        drawing.curves(axis, rows, 'k', metric, budgets)
         axis.margins(y=0.14)
-        if against == 'k':
-            top = max(row['k'] for row in rows)
-            ticks = [k for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 300, 1000, 3000, 10000) if k <= top]
-            ticks += [top] if top > 1.3 * ticks[-1] else []
-            axis.set_xticks(ticks, [f'{k:,}' for k in ticks])
-            axis.set_xticks([], minor=True)
-            axis.set_xlabel('samples a problem (k)')
-        else:
-            axis.set_xlabel('cost a problem, FLOPs (2P × tokens)')
+        top = max(row['k'] for row in rows)
+        ticks = [k for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 300, 1000, 3000, 10000) if k <= top]
+        ticks += [top] if top > 1.3 * ticks[-1] else []
+        axis.set_xticks(ticks, [f'{k:,}' for k in ticks])
+        axis.set_xticks([], minor=True)
+        axis.set_xlabel('samples a problem (k)')
         axis.set_ylim(bottom=0)
         axis.set_ylabel(METRIC_LABELS[metric])
-        axis.grid(color=_GRID, linewidth=0.8)
         axis.legend(loc='lower right' if metric == 'coverage' else 'upper left')
     return figure
 
 
 def levels(rows: Sequence[dict]):
     """Coverage by difficulty level of one comparison (rows of `by_level` of one budget)."""
-    with _style():
-        figure, axis = _figure()
+    with drawing.style():
+        figure, axis = canvas()
         pair = [('a', rows[0]['model_a']), ('b', rows[0]['model_b'])]
-        for i, ((side, model), style) in enumerate(zip(pair, _style_of([m for _, m in pair]).values(), strict=True)):
+        for i, ((side, model), look) in enumerate(zip(pair, styles_of([m for _, m in pair]).values(), strict=True)):
             x = [row['level'] + (-0.1, 0.1)[i] for row in rows]
             y, low, high = ([100 * r[f'{side}{end}'] for r in rows] for end in ('', '_low', '_high'))
             errors = _errors(y, low, high)
-            axis.errorbar(x, y, errors, fmt='none', ecolor=style[0], elinewidth=1.6, capsize=3)
+            axis.errorbar(x, y, errors, fmt='none', ecolor=look[0], elinewidth=1.6, capsize=3)
             k = rows[0][f'k_{side}']
             axis.plot(
                 x,
                 y,
-                linestyle=style[2],
+                linestyle=look[2],
                 linewidth=1.4,
                 markersize=8,
                 markeredgewidth=1.8,
-                **_marks(style),
+                **marks(look),
                 label=f'{model}, {k:g} sample{"s" if k != 1 else ""}',
             )
         axis.set_xticks([row['level'] for row in rows], [f'{row["level"]}\nn={row["problems"]}' for row in rows])
         axis.set_xlabel('difficulty level')
         axis.set_ylabel('problems solved, %')
         axis.set_ylim(0, 104)
-        axis.grid(axis='y', color=_GRID, linewidth=0.8)
+        axis.grid(axis='y', color=GRID, linewidth=0.8)
         figure.legend(loc='outside upper center', ncols=2)
     return figure
 
@@ -196,18 +84,18 @@ def _errors(y, low, high):
 
 def overlap(rows: Sequence[dict]):
     """Which problems each side solved, one stacked bar a comparison."""
-    with _style():
-        figure, axis = _figure(height=1.3 + 0.62 * len(rows))
+    with drawing.style():
+        figure, axis = canvas(height=1.3 + 0.62 * len(rows))
         for place, row in enumerate(rows):
             left = 0
             for part, colour, hatch, ink in (
-                ('both', '#475467', '', 'white'),
-                ('only_a', '#1b66a8', '', 'white'),
-                ('only_b', '#f5b866', '///', _INK),
-                ('neither', '#f2f4f7', '', _INK),
+                ('both', GREY, '', PAPER),
+                ('only_a', BLUE, '', PAPER),
+                ('only_b', LIGHT_ORANGE, '///', INK),
+                ('neither', PALE, '', INK),
             ):
                 share = 100 * row[part] / row['problems']
-                axis.barh(place, share, left=left, color=colour, hatch=hatch, edgecolor='white', height=0.62)
+                axis.barh(place, share, left=left, color=colour, hatch=hatch, edgecolor=PAPER, height=0.62)
                 if share >= 5:
                     axis.text(
                         left + share / 2,
@@ -236,9 +124,9 @@ def overlap(rows: Sequence[dict]):
             f'only {b if same else "the second"}',
             'neither',
         )
-        looks = (('#475467', ''), ('#1b66a8', ''), ('#f5b866', '///'), ('#f2f4f7', ''))
+        looks = ((GREY, ''), (BLUE, ''), (LIGHT_ORANGE, '///'), (PALE, ''))
         handles = [
-            patches.Patch(facecolor=c, hatch=h, edgecolor='white' if h else '#d0d5dd', label=label)
+            patches.Patch(facecolor=c, hatch=h, edgecolor=PAPER if h else EDGE, label=label)
             for (c, h), label in zip(looks, labels, strict=True)
         ]
         figure.legend(handles=handles, loc='outside upper center', ncols=4, handlelength=1.2, columnspacing=1.2)
@@ -255,20 +143,20 @@ def false_positives(rows: Sequence[dict]):
     """False-positive rate of each source at each budget with Wilson intervals (rows of `kept` that were
     judged).
     """
-    with _style():
-        figure, axis = _figure(height=1.2 + 0.5 * len(rows))
-        styles = _style_of(list(dict.fromkeys(row['model'] for row in rows)))
+    with drawing.style():
+        figure, axis = canvas(height=1.2 + 0.5 * len(rows))
+        looks = styles_of(list(dict.fromkeys(row['model'] for row in rows)))
         for place, row in enumerate(rows):
-            style = styles[row['model']]
+            look = looks[row['model']]
             value, low, high = (100 * row[name] for name in ('fpr', 'fpr_low', 'fpr_high'))
-            axis.plot([low, high], [place, place], color=style[0], linewidth=2.2)
-            axis.plot(value, place, markersize=9, markeredgewidth=1.8, **_marks(style))
+            axis.plot([low, high], [place, place], color=look[0], linewidth=2.2)
+            axis.plot(value, place, markersize=9, markeredgewidth=1.8, **marks(look))
         axis.set_yticks(range(len(rows)), [f'{row["model"]}, {row["budget"]}' for row in rows])
         axis.invert_yaxis()
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.set_xlim(left=0)
         axis.set_xlabel('kept solutions with wrong reasoning, %')
-        axis.grid(axis='x', color=_GRID, linewidth=0.8)
+        axis.grid(axis='x', color=GRID, linewidth=0.8)
     return figure
 
 
@@ -276,18 +164,18 @@ def forest(rows: Sequence[dict]):
     """Weak data minus strong data, pass@1 in points, with intervals (rows of `differences`, pass@1, both
     trained).
     """
-    with _style():
+    with drawing.style():
         # Rows of one model and budget stand together, test above functional.
         places = {key: i for i, key in enumerate(dict.fromkeys((r['model'], r['budget']) for r in rows))}
         splits = list(dict.fromkeys(row['split'] for row in rows))
-        figure, axis = _figure(width=6.0, height=1.4 + 0.46 * len(places))
-        axis.axvline(0, color=_INK, linewidth=1)
+        figure, axis = canvas(width=6.0, height=1.4 + 0.46 * len(places))
+        axis.axvline(0, color=INK, linewidth=1)
         for row in rows:
             first = row['split'] == splits[0]
             y = places[row['model'], row['budget']] + (0 if len(splits) == 1 else -0.14 if first else 0.16)
             low, high = 100 * row['difference_low'], 100 * row['difference_high']
             clear = low > 0 or high < 0
-            colour = (_STYLES['weak'] if row['difference'] > 0 else _STYLES['strong'])[0] if clear else _MUTED
+            colour = (STYLES['weak'] if row['difference'] > 0 else STYLES['strong'])[0] if clear else MUTED
             axis.plot([low, high], [y, y], color=colour, linewidth=2.4 if first else 1.5, solid_capstyle='butt')
             axis.plot(
                 100 * row['difference'],
@@ -295,7 +183,7 @@ def forest(rows: Sequence[dict]):
                 marker='o' if first else 'd',
                 markersize=8 if first else 6.5,
                 color=colour,
-                markerfacecolor=colour if clear else 'white',
+                markerfacecolor=colour if clear else PAPER,
                 markeredgewidth=1.6,
             )
         names = [f'{model}, {budget}' for model, budget in places]
@@ -304,7 +192,7 @@ def forest(rows: Sequence[dict]):
         reach = max([abs(100 * row[end]) for row in rows for end in ('difference_low', 'difference_high')], default=5)
         axis.set_xlim(-1.12 * reach, 1.12 * reach)
         axis.set_xlabel('pass@1, points:  ← strong data better   |   weak data better →')
-        axis.grid(axis='x', color=_GRID, linewidth=0.8)
+        axis.grid(axis='x', color=GRID, linewidth=0.8)
         if len(splits) > 1:
             for i, split in enumerate(splits):
                 axis.plot(
@@ -312,7 +200,7 @@ def forest(rows: Sequence[dict]):
                     [],
                     marker='od'[i],
                     linestyle='none',
-                    color=_MUTED,
+                    color=MUTED,
                     label=split,
                     markersize=(8, 6.5)[i],
                 )
@@ -324,10 +212,10 @@ def scores(rows: Sequence[dict], split: str, top: float):
     """pass@1 on one split of every cell of one trained model, with intervals (rows of `scores`); `top` ends
     the axis.
     """
-    with _style():
-        figure, axis = _figure(width=4.0, height=1.3 + 0.42 * len(rows))
+    with drawing.style():
+        figure, axis = canvas(width=4.0, height=1.3 + 0.42 * len(rows))
         for place, row in enumerate(rows):
-            style = _STYLES[row['data']]
+            look = STYLES[row['data']]
             if row[split] == '':
                 axis.text(
                     0.03,
@@ -336,18 +224,18 @@ def scores(rows: Sequence[dict], split: str, top: float):
                     va='center',
                     fontsize=10,
                     style='italic',
-                    color=_MUTED,
+                    color=MUTED,
                     transform=axis.get_yaxis_transform(),
                 )
                 continue
             value, low, high = (100 * row[f'{split}{end}'] for end in ('', '_low', '_high'))
-            axis.plot([low, high], [place, place], color=style[0], linewidth=2.2)
-            axis.plot(value, place, markersize=8.5, markeredgewidth=1.8, **_marks(style))
+            axis.plot([low, high], [place, place], color=look[0], linewidth=2.2)
+            axis.plot(value, place, markersize=8.5, markeredgewidth=1.8, **marks(look))
         axis.set_title(f'{rows[0]["model"]} is trained', fontsize=11, loc='left', fontweight='bold')
         axis.set_yticks(range(len(rows)), [cell_label(row) for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.set_xlim(0, 100 * top)
-        axis.grid(axis='x', color=_GRID, linewidth=0.8)
+        axis.grid(axis='x', color=GRID, linewidth=0.8)
         axis.set_xlabel(f'pass@1, {split}, %')
     return figure
 
@@ -362,21 +250,21 @@ def votes(rows: Sequence[dict], split: str, top: float):
     """maj@k on one split against k for one trained model at one budget (rows of `scores`); `top` ends the
     axis.
     """
-    with _style():
+    with drawing.style():
         ks = vote_counts(rows[0], split)
-        figure, axis = _figure(width=4.0, height=3.4)
+        figure, axis = canvas(width=4.0, height=3.4)
         for row in rows:
             if row[f'{split}_maj@{ks[0]}'] != '':
-                style = _STYLES[row['data']]
+                look = STYLES[row['data']]
                 y = [100 * row[f'{split}_maj@{k}'] for k in ks]
-                axis.plot(ks, y, linestyle=style[2], linewidth=1.8, markersize=7, label=row['data'], **_marks(style))
+                axis.plot(ks, y, linestyle=look[2], linewidth=1.8, markersize=7, label=row['data'], **marks(look))
         axis.set_xscale('log', base=2)
         axis.set_xticks(ks, [str(k) for k in ks])
         axis.set_title(f'{rows[0]["model"]} is trained', fontsize=11, loc='left', fontweight='bold')
         axis.set_xlabel('samples voting (k)')
         axis.set_ylabel(f'maj@k, {split}, %')
         axis.set_ylim(0, 100 * top)
-        axis.grid(color=_GRID, linewidth=0.8)
+        axis.grid(color=GRID, linewidth=0.8)
         axis.legend(loc='lower right', ncols=2)
     return figure
 

@@ -44,7 +44,7 @@ def section(
                 for r in rows
             )
             caption = Markup(f'<b>pass@1, {split}.</b> Lines: 95% intervals.')
-            made.append(draw(f'scores_{split}_{model}', figures.scores(rows, split, top), alt, caption))
+            made.append(draw(f'scores_{split}_{model}', figures.scores(rows, split, top), alt, caption, rows))
         parts.append(tag('div', *made, class_='figures three'))
     for model in models:
         parts.append(_scores_table(model, [row for row in scores if row['model'] == model], splits))
@@ -195,5 +195,5 @@ def _votes_figures(scores, models, draw):
         caption = Markup(
             f'<b>Majority vote{", " + budget[0] + " budget" if budget else ""}.</b> All k from the same samples.'
         )
-        made.append(draw(f'votes_{model}', figures.votes(rows, 'test', top), alt, caption))
+        made.append(draw(f'votes_{model}', figures.votes(rows, 'test', top), alt, caption, rows))
     return tag('div', *made, class_='figures three')

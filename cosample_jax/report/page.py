@@ -2,11 +2,11 @@
 an alt text.
 """
 
-import base64
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cosample_jax.report import drawing
 from cosample_jax.report.style import CSS
 
 
@@ -76,11 +76,12 @@ def table(title: str, note: str, columns: Sequence[Column], rows: Sequence[dict]
 
 
 def figure(name: str, svg: bytes, alt: str, caption, single: bool = False) -> Markup:
-    """A figure inlined as SVG, with links to the files beside the page."""
-    source = 'data:image/svg+xml;base64,' + base64.b64encode(svg).decode()
-    files = Markup(f' <a href="figures/{name}.svg">SVG</a> <a href="figures/{name}.png">PNG</a>')
-    image = Markup(f'<img src="{source}" alt="{html.escape(alt)}">')
-    return tag('figure', image, tag('figcaption', caption, files), class_='single' if single else '')
+    """A figure inline as SVG, in the colours of the page, with links to the files beside the page."""
+    kinds = ('svg', 'png', 'csv')
+    files = Markup(' '.join(f'<a href="figures/{name}.{kind}">{kind.upper()}</a>' for kind in kinds))
+    image = tag('div', Markup(drawing.inline(name, svg)), class_='image', role='img', **{'aria-label': alt})
+    caption = tag('figcaption', caption, tag('span', files, class_='files'))
+    return tag('figure', image, caption, class_='single' if single else '')
 
 
 def section(anchor: str, title: str, *children) -> Markup:

@@ -6,10 +6,21 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, page, paper, verdict
+from cosample_jax.report import (
+    ablations,
+    data_quality,
+    examples,
+    figures,
+    fine_tuning,
+    lenses,
+    page,
+    paper,
+    surer,
+    verdict,
+)
 from cosample_jax.report.page import Column, Markup, tag
 
-# draw(name, figure, alt, caption, single=False) -> HTML; saves the figure's files on the way.
+# draw(name, figure, alt, caption, rows, single=False) -> HTML; saves the figure and the rows behind it on the way.
 Draw = Callable[..., Markup]
 Section = tuple[str, str, Markup] | None
 
@@ -30,6 +41,9 @@ class Run:
     seeds: int = 0
     example: tuple | None = None
     timings: Sequence[dict] = ()
+    precision: Sequence[dict] = ()
+    ablations: Sequence[dict] = ()
+    equal: lenses.Equal = lenses.Equal()
 
     @property
     def choices(self) -> list[verdict.Choice]:
@@ -45,11 +59,13 @@ def sections(run: Run, draw: Draw) -> list[tuple[str, str, Markup]]:
     made = (
         _verdict(run, draw),
         _experiment(run),
+        lenses.section(run.equal, draw),
         *(data_quality.section(document, draw) for document in run.analyses.values()),
         fine_tuning.section(run.scores, run.differences, run.gains, run.gaps, run.judges, run.seeds, draw)
         if run.scores
         else None,
-        _paper(run),
+        ablations.section(run.ablations, draw) if run.ablations else None,
+        paper.section(run.config, run.analyses.get('train', {}).get('matched', ()), run.differences),
         _example(run),
         _how_run(run),
     )
@@ -66,7 +82,9 @@ def _verdict(run, draw):
         )
     parts.append(tag('ul', *(tag('li', s) for s in verdict.quality_sentences(run.matched)), class_='plain'))
     if chosen:
-        parts.append(tag('div', *map(_choice_card, chosen), class_='choices'))
+        more = {(row['model'], row['budget']): surer.sentence(row) for row in run.precision}
+        cards = (_choice_card(choice, more.get((choice.model, choice.budget), '')) for choice in chosen)
+        parts.append(tag('div', *cards, class_='choices'))
         parts.append(_sureness(run, chosen))
     hero = tag('div', *parts, class_='hero')
     rows = [r for r in run.differences if r['metric'] == 'pass@1' and r['difference'] != '']
@@ -79,17 +97,18 @@ def _verdict(run, draw):
         alt = 'Difference in pass@1 of training on weak-model rather than strong-model data. ' + '; '.join(
             f'{r["model"]} {r["budget"]} {r["split"]} {verdict.points(r["difference"])} points' for r in rows
         )
-        below = draw('verdict', figures.forest(rows), alt, caption, single=True)
+        below = draw('verdict', figures.forest(rows), alt, caption, rows, single=True)
     return 'verdict', 'Verdict', Markup(tag('section', hero, below, id='verdict'))
 
 
-def _choice_card(choice):
+def _choice_card(choice, more):
     return tag(
         'div',
         tag('span', f'{choice.model} is trained, {choice.budget} budget', class_='who'),
         tag('span', choice.title, class_=f'badge {choice.use}'),
         tag('span', choice.figure, class_='number') if choice.figure else '',
         page.paragraph(choice.detail),
+        page.paragraph(more) if more else '',
         page.paragraph(choice.caution, 'caution') if choice.caution else '',
         class_='choice',
     )
@@ -106,6 +125,8 @@ def _sureness(run, chosen):
                 'more.'
             )
         )
+    trained = len({(r['model'], r['budget'], r['data']) for r in run.scores if r['budget'] and not r['reason']})
+    lines += filter(None, [surer.seeds(run.timings, trained * run.seeds, run.seeds)])
     compared = sum(c.detectable is not None for c in chosen)
     if compared > 1:
         lines.append(
@@ -147,6 +168,11 @@ def _experiment(run):
             'set or the other, for equally many steps from the same start, and tested on problems that '
             'neither set contains.'
         )
+        if not paper.matches(run.config):
+            lead.append(
+                'The paper that asked the question first (arXiv 2408.16737) used Gemma2-9B and Gemma2-27B on MATH and '
+                'GSM8K. Its numbers belong to that setting and do not stand beside these.'
+            )
     words = (
         ('coverage@k', 'share of problems with a correct solution among k samples (unbiased estimate).'),
         (
@@ -183,72 +209,6 @@ def _experiment(run):
     listed = tag('ol', *(tag('li', sentence) for sentence in lead), class_='plain')
     body = listed if len(lead) > 1 else page.paragraph(lead[0]), glossary
     return 'experiment', 'The experiment', page.section('experiment', 'The experiment', *body)
-
-
-def _paper(run):
-    document = run.analyses.get('train')
-    if document is None or not any(row['matching'] == 'compute' for row in document['matched']):
-        return None
-    matched = {(r['metric'], r['budget']): r for r in document['matched'] if r['matching'] == 'compute'}
-    tables = []
-    rows = [
-        {
-            'what': f'pass@1, {r["model"]} trained, {r["budget"]}',
-            'row': r,
-            'paper': paper.GAINS[r['model'], r['budget']],
-        }
-        for r in run.differences
-        if r['split'] == 'test' and r['metric'] == 'pass@1' and r['difference'] != ''
-    ]
-    rows += [
-        {'what': f'false positives, {budget} budget', 'row': row, 'paper': paper.FALSE_POSITIVES}
-        for (metric, budget), row in matched.items()
-        if metric == 'fpr'
-    ]
-    published = [
-        Column('paper, MATH', lambda r: r['paper'][0]),
-        Column('paper, GSM8K', lambda r: r['paper'][1]),
-    ]
-    if rows:
-        columns = [
-            Column('weak minus strong', lambda r: r['what'], text=True),
-            *published,
-            Column('this run', lambda r: cells.difference(r['row'])),
-            Column('direction', lambda r: _direction(r['row'], r['paper']), text=True),
-        ]
-        tables.append(page.table('In points', '', columns, rows))
-    rows = [
-        {'what': f'{metric}, {budget} budget', 'row': matched[metric, budget], 'paper': values}
-        for (metric, budget), values in paper.RELATIVE.items()
-        if (metric, budget) in matched
-    ]
-    columns = [
-        Column('weak over strong', lambda r: r['what'], text=True),
-        *published,
-        Column('this run', lambda r: _relative(r['row'])),
-        Column('direction', lambda r: _direction(r['row'], r['paper']), text=True),
-    ]
-    tables.append(page.table('Relative change', 'In percent of the strong model’s value.', columns, rows))
-    lead = (
-        'The paper (arXiv 2408.16737) drew data from Gemma2-9B and Gemma2-27B for MATH and GSM8K. Other '
-        'models and problems give other sizes; the directions may be compared.'
-    )
-    return (
-        'paper',
-        'Beside the paper',
-        page.section('paper', 'Beside the paper', page.paragraph(lead), *tables),
-    )
-
-
-def _relative(row):
-    return f'{100 * (row["a"] / row["b"] - 1):+.0f}%'.replace('-', '−') if row['b'] else '–'
-
-
-def _direction(row, published):
-    if not (row['difference_low'] > 0 or row['difference_high'] < 0):
-        return 'not measurable here'
-    where = '' if all(value.startswith('+') for value in published) else ' on MATH'  # GSM8K was about even
-    return f'{"as in" if row["difference"] > 0 else "against"} the paper{where}'
 
 
 def _example(run):

@@ -1,6 +1,8 @@
 # ruff: noqa: E501
 """The page's style sheet: light and dark, wide and phone, inlined so that the page is one file."""
 
+from cosample_jax.report import drawing
+
 COLOURS = """\
 :root {
   color-scheme: light dark;
@@ -17,8 +19,14 @@ COLOURS = """\
 }
 """
 
+FIGURES = f"""\
+:root {{ {drawing.variables(dark=False)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {drawing.variables(dark=True)} }} }}
+"""
+
 CSS = (
     COLOURS
+    + FIGURES
     + """\
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; scroll-padding-top: 3.5rem; -webkit-text-size-adjust: 100%; }
@@ -52,15 +60,15 @@ p { margin: .5rem 0; max-width: 74ch; }
 .badge.either, .badge.none { background: var(--quiet-soft); color: var(--soft); }
 ul.plain, ol.plain { padding-left: 1.1rem; margin: .5rem 0; max-width: 80ch; }
 ul.plain li, ol.plain li { margin: .3rem 0; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(25rem, 100%), 1fr)); gap: 1rem; margin: 1rem 0; align-items: start; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(25rem, 100%), 1fr)); gap: 1rem; margin: 1rem 0; }
 .figures.three { grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); }
-figure { margin: 0; background: #ffffff; color: #1f2733; border: 1px solid var(--line); border-radius: 12px; padding: .8rem .8rem .7rem; box-shadow: var(--shadow); }
-figure img { display: block; width: 100%; height: auto; max-width: 38rem; margin: 0 auto; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .8rem .8rem .7rem; box-shadow: var(--shadow); min-width: 0; }
+figure svg { display: block; width: 100%; height: auto; max-width: 38rem; margin: 0 auto; }
 figure.single { margin: 1rem 0; }
-figure.single img { max-width: 47rem; }
-figcaption { font-size: .87rem; line-height: 1.45; color: #475467; margin-top: .5rem; padding: 0 .25rem; }
-figcaption b { color: #1f2733; }
-figcaption a { color: #1b66a8; }
+figure.single svg { max-width: 47rem; }
+figcaption { font-size: .87rem; line-height: 1.45; color: var(--soft); margin-top: .5rem; padding: 0 .25rem; }
+figcaption b { color: var(--ink); }
+.files { display: block; margin-top: .25rem; font-size: .8rem; word-spacing: .5rem; }
 .table { margin: .9rem 0 1.2rem; background: var(--card); border: 1px solid var(--line); border-radius: 12px; box-shadow: var(--shadow); overflow: hidden; }
 .table .scroll { overflow-x: auto; }
 .table .title { padding: .65rem .9rem; font-size: .92rem; border-bottom: 1px solid var(--line); }

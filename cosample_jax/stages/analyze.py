@@ -13,6 +13,7 @@ import numpy as np
 from cosample_jax import budget, cells, records, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.analysis import agreement, quality, tables
+from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
 from cosample_jax.grading import judge as judge_lib
 
@@ -20,7 +21,6 @@ from cosample_jax.grading import judge as judge_lib
 # evaluate fine-tuned models has purposes of its own.
 PURPOSES = ('train', 'validation', 'test', 'functional', 'static')
 TABLES = ('curves', 'matched', 'by_level', 'overlap', 'kept', 'judges', 'agreement', 'models')
-_VALID = {records.VALID: True, records.WRONG: False}
 
 
 def run(config, workdir) -> dict:
@@ -51,8 +51,11 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
     """All tables of one purpose as a JSON document; compared are the problems that every model sampled."""
     judged = agreement.verdicts(workdir, purpose, models)
     main = next(iter(judge_lib.names(config, tasks.get(config.task.name))), '')
-    counts = {model: _uniform(config, workdir, purpose, model) for model in models}
-    pools = {model: _Pool(workdir, purpose, model, judged[model].get(main, {}), counts[model]) for model in models}
+    train = workdir.problems('train') if purpose == 'train' else []
+    pools = {
+        model: Pool(workdir, purpose, model, judged[model].get(main, {}), cells.blind_counts(config, model, train))
+        for model in models
+    }
     problems = [p for p in workdir.problems(purpose) if all(p.id in pool.samples for pool in pools.values())]
     if not problems:
         raise UserError(
@@ -79,56 +82,6 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
     }
     document = {name: tables.tidy(rows) for name, rows in document.items()}
     return document | {'purpose': purpose, 'judge': main, 'problems': len(problems), 'left_out': left_out}
-
-
-def _uniform(config, workdir, purpose, model):
-    """problem id -> samples that were drawn whatever the others are like; None where all were."""
-    if purpose != 'train' or all(recipe.allocation == 'uniform' for recipe in config.recipes.values()):
-        return None
-    return cells.pool_counts(config, model, workdir.problems('train')) if model in cells.sources(config) else None
-
-
-class _Pool:
-    """One model's samples, grades and the verdicts of the judge that counts, joined by problem."""
-
-    def __init__(self, workdir, purpose, model, verdicts, counts):
-        grades = workdir.grades(purpose, model).table()
-        grades = _by_key(grades, ('correct', 'answer'))
-        table = workdir.pool(purpose, model).table()
-        self.model = model
-        self.samples = defaultdict(list)  # problem id -> quality.Kept, or None for a sample that is not correct
-        columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
-        self.without_answer = 0
-        for problem_id, index, text in zip(*columns, strict=True):
-            if counts and index >= counts[problem_id]:
-                continue  # drawn because others were not solved: estimators of what was drawn blindly do not hold
-            key = (problem_id, index)
-            if key not in grades:
-                raise UserError(
-                    f'the {purpose} pool of {model} has samples without a grade ({problem_id}, sample '
-                    f'{index}): run `cosample grade` first'
-                )
-            correct, answer = grades[key]
-            here = self.samples[problem_id]
-            here.append(quality.Kept(len(here), text, _VALID.get(verdicts.get(key))) if correct else None)
-            self.without_answer += not answer
-        self.truncated = table.column('finish').to_pylist().count('length')
-        self.tokens = np.array(table.column('num_tokens').to_pylist(), np.int64)
-
-    def source(self, ids, flops_per_token) -> quality.Source:
-        return quality.Source(
-            self.model,
-            np.array([len(self.samples[i]) for i in ids], np.int64),
-            [[s for s in self.samples[i] if s] for i in ids],
-            mean_tokens=float(self.tokens.mean()),
-            flops_per_token=flops_per_token,
-        )
-
-
-def _by_key(table, columns):
-    names = ('problem_id', 'sample_index', *columns)
-    rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
-    return {row[:2]: row[2:] for row in rows}
 
 
 def _models(workdir, purpose):

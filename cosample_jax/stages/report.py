@@ -1,17 +1,21 @@
 """report: one self-contained page from whatever the workdir holds, with its figures and tables as files
 beside it.
 
-Writes `report/index.html`, `report/figures/*.{svg,png}` and `report/tables/*.csv`. Seconds stand on the page
-only.
+Writes `report/index.html`, `report/figures/*.{svg,png,csv}` and `report/tables/*.csv`. The tables are the same
+whenever the same run is made again; what took which time stands on the page and with the figures only.
 """
 
 import json
 
+from cosample_jax import cells as cells_lib
 from cosample_jax import config as config_lib
-from cosample_jax import records
-from cosample_jax.analysis import agreement, functional_gap, outcomes, tables
+from cosample_jax import plan, records, spending, training_sets
+from cosample_jax.analysis import ablations, agreement, functional_gap, lenses, outcomes, precision, tables
+from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
-from cosample_jax.report import examples, figures, page, sections
+from cosample_jax.report import data_quality, examples, page, sections
+from cosample_jax.report import lenses as lens_section
+from cosample_jax.report.gallery import Gallery
 
 
 def run(config, workdir) -> dict:
@@ -23,13 +27,17 @@ def run(config, workdir) -> dict:
     analyses = _analyses(workdir)
     if not analyses:
         raise UserError(f'nothing to report in {workdir.root}: run `cosample analyze` first')
-    cells = _cells(workdir)
+    everything = _cells(workdir)
+    # What recipes gave is compared in a table of its own.
+    cells = [cell for cell in everything if cell['data'] not in config.recipes]
     seed = config.seed
     scores, differences, gains = (
         tables.tidy(table(cells, seed)) for table in (outcomes.scores, outcomes.differences, outcomes.gain_over_base)
     )
     gaps = tables.tidy(functional_gap.functional_gap(cells, _twins(workdir), seed))
     judges = _evaluated_judges(workdir, cells)
+    errors = tables.tidy(precision.precision(cells))
+    compared = _ablations(config, workdir, everything)
     content = sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
@@ -43,25 +51,23 @@ def run(config, workdir) -> dict:
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
+        precision=errors,
+        equal=_equal(config, workdir, analyses),
+        ablations=compared,
     )
     found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
-    made = _write_tables(workdir, analyses, **found, functional_gap=gaps, evaluated_judges=judges)
-    drawn = []
-
-    def draw(name, figure, alt, caption, single=False):
-        svg, png = figures.encode(figure)
-        records.commit(workdir.path('report', 'figures', f'{name}.svg'), svg)
-        records.commit(workdir.path('report', 'figures', f'{name}.png'), png)
-        drawn.append(name)
-        return page.figure(name, svg, alt, caption, single)
-
-    parts = sections.sections(content, draw)
+    found |= {'functional_gap': gaps, 'evaluated_judges': judges, 'precision': errors, 'ablations': compared}
+    made = _write_tables(workdir, analyses, **found)
+    gallery = Gallery(workdir.path('report', 'figures'))
+    if content.equal.flips:  # no table of `tables`: chip-seconds are not the same again
+        records.commit(gallery.folder / 'lenses.csv', tables.to_csv(content.equal.flips))
+    parts = sections.sections(content, gallery)
     links = [(anchor, title) for anchor, title, _ in parts]
     path = workdir.path('report', 'index.html')
     html = page.document(config.name, links, *(body for _, _, body in parts))
     records.commit(path, html.encode())
     print(f'report: {path}')
-    return {'page': str(path), 'figures': len(drawn), 'tables': made}
+    return {'page': str(path), 'figures': len(gallery.names), 'tables': made}
 
 
 def _read(workdir, name, default):
@@ -79,6 +85,22 @@ def _analyses(workdir):
 
 def _cells(workdir):
     return _read(workdir, 'evaluate/results.json', {'cells': []})['cells']
+
+
+def _ablations(config, workdir, cells):
+    """What each recipe gave, where cells of recipes were evaluated."""
+    asked = {(cell['data'], cell['budget']) for cell in cells if cell['budget']}
+    if not any(data in config.recipes for data, _ in asked):
+        return []
+    problems = workdir.problems('train')
+    drawn = {}
+    for data, budget in sorted(asked):
+        if data != 'gold':
+            counts = training_sets.drawn_counts(config, workdir, data, budget, problems)
+            of = {source: sum(counts[source].values()) / len(problems) for source in counts}
+            cost = sum(mean / cells_lib.ratio(config, source, 'params') for source, mean in of.items())
+            drawn[f'{data} {budget}'] = {'samples': sum(of.values()), 'cost': cost}
+    return tables.tidy(ablations.ablations(cells, config.recipes, drawn, config.seed))
 
 
 def _twins(workdir):
@@ -106,6 +128,38 @@ def _write_tables(workdir, analyses, **others):
     for name, rows in written.items():
         records.commit(workdir.path('report', 'tables', f'{name}.csv'), tables.to_csv(rows))
     return len(written)
+
+
+def _equal(config, workdir, analyses):
+    """The training pools of the sources by every lens that something is known for."""
+    if 'train' not in analyses:
+        return lens_section.Equal()
+    document = analyses['train']
+    models = [row['model'] for row in document['models']]
+    pilot, note = None, f'the pools are of {" and ".join(models)}'
+    compared = spending.compared(config)
+    if set(compared) <= set(models):
+        models = [model for model in models if model in compared]
+        pilot, note = spending.pilot(config, workdir, _prompts(config, workdir))
+    if pilot is None:
+        return lens_section.Equal(note=note)
+    costs = spending.lens_costs(config, pilot.lengths, pilot)
+    problems = workdir.problems('train')
+    pools = [Pool(workdir, 'train', m, counts=cells_lib.blind_counts(config, m, problems)) for m in models]
+    ids = [p.id for p in problems if all(p.id in pool.samples for pool in pools)]
+    flips = lenses.flips([pool.source(ids) for pool in pools], costs, config.seed)
+    return lens_section.Equal(
+        curves=tables.tidy(lenses.curves([r for r in document['curves'] if r['model'] in models], costs, len(ids))),
+        flips=tables.tidy(flips),
+        device=pilot.device,
+        budgets=data_quality.budget_counts(document),
+    )
+
+
+def _prompts(config, workdir):
+    """Of the lengths that a plan assumes only the prompts' are used here."""
+    splits = {split: workdir.problems(split) for split in workdir.splits() if split in ('train', 'shots')}
+    return plan.mean_lengths(config, splits, plan.planning_tokenizer(config), 1.0)
 
 
 def _example(workdir, analyses):

@@ -16,8 +16,9 @@ def test_table_escapes_cells_and_scrolls_in_its_box():
 
 
 def test_figure_has_an_alt_text_and_its_data_inside():
-    html = page.figure('f', b'<svg/>', 'say "what"', 'caption')
-    assert 'alt="say &quot;what&quot;"' in html and 'src="data:image/svg+xml;base64,PHN2Zy8+"' in html
+    html = page.figure('f', b'<?xml?><svg/>', 'say "what"', 'caption')
+    assert 'role="img" aria-label="say &quot;what&quot;"><svg/></div>' in html
+    assert all(f'href="figures/f.{kind}"' in html for kind in ('svg', 'png', 'csv'))
 
 
 def test_share_shows_its_interval_or_a_dash():

@@ -29,7 +29,7 @@ def full(tmp_path_factory):
 
 def test_the_verdict_comes_first_and_every_section_is_there(full):
     _, _, html = full
-    assert sections_of(html) == ['verdict', 'experiment', 'quality', 'training', 'paper', 'example', 'run']
+    assert sections_of(html) == ['verdict', 'experiment', 'lenses', 'quality', 'training', 'example', 'run']
     assert html.index('<h1>') < html.index('<table')
 
 
@@ -38,18 +38,32 @@ def test_one_file_that_loads_nothing(full):
     linked = re.findall(r'(?:src|href)="([^"]+)"', html)
     files = {link for link in linked if not link.startswith(('#', 'data:'))}
     assert files and all(workdir.path('report', link).exists() for link in files)  # the figures' own files
-    assert not re.search(r'src="(?!data:)|url\(|@import|<script', html)
+    assert not re.search(r'src=|url\((?!#)|@import|<script', html)
 
 
 def test_every_figure_has_alt_text_svg_and_png(full):
     workdir, counters, html = full
-    images = re.findall(r'<img [^>]*alt="([^"]*)"', html)
-    assert len(images) == html.count('<img') == counters['figures'] and all(len(alt) > 30 for alt in images)
+    images = re.findall(r'role="img" aria-label="([^"]*)"', html)
+    assert len(images) == html.count('<svg') == counters['figures'] and all(len(alt) > 30 for alt in images)
     folder = workdir.path('report', 'figures')
     svgs = sorted(path.stem for path in folder.glob('*.svg'))
     assert svgs == sorted(path.stem for path in folder.glob('*.png')) and len(svgs) == counters['figures']
     for name in svgs:
         ElementTree.fromstring((folder / f'{name}.svg').read_bytes())
+        with (folder / f'{name}.csv').open() as file:
+            assert list(csv.DictReader(file)), f'the data of {name}'
+
+
+def test_figures_have_no_colour_of_their_own_and_no_id_twice(full):
+    drawings = re.findall(r'<svg.*?</svg>', full[2], re.DOTALL)
+    assert drawings and not any(re.search(r'#[0-9a-f]{6}\b|: (?:white|black)\b', drawing) for drawing in drawings)
+    used = {name for drawing in drawings for name in re.findall(r'var\(--(\w+)\)', drawing)}
+    for scheme in re.findall(r':root \{ (--c.*?) \}', full[2]):
+        assert used <= set(re.findall(r'--(\w+):', scheme))
+    ids = [name for drawing in drawings for name in re.findall(r'\bid="([^"]+)"', drawing)]
+    assert len(ids) == len(set(ids))
+    referred = {name for drawing in drawings for name in re.findall(r'(?:url\(|href=")#([^")]+)', drawing)}
+    assert referred <= set(ids)
 
 
 def test_a_cell_without_survivors_is_shown_not_dropped(full):
@@ -60,6 +74,17 @@ def test_a_cell_without_survivors_is_shown_not_dropped(full):
     (row,) = [r for r in rows if r['reason']]
     assert (row['model'], row['data'], row['budget'], row['test']) == ('strong', 'strong', 'low', '')
     assert {r['data'] for r in rows} == {'base', 'gold', 'weak', 'strong'}
+
+
+def test_equal_cost_has_a_panel_a_lens_and_names_the_lens_that_is_missing(full):
+    workdir, _, html = full
+    with workdir.path('report', 'figures', 'lenses.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r['lens'] for r in rows] == ['params', 'params', 'flops', 'flops', 'chip_seconds', 'chip_seconds']
+    assert float(rows[4]['ratio']) == pytest.approx(46 / 21, rel=0.1)  # as many tokens each, nearly
+    assert workdir.path('report', 'figures', 'lenses_chip_seconds.png').exists()
+    assert not workdir.path('report', 'figures', 'lenses_price.png').exists()
+    assert 'Not known for this run: price (needs prices of both models' in html
 
 
 def test_one_seed_is_called_this_run(full):
@@ -95,13 +120,13 @@ def test_tables_and_figures_are_the_same_again(full, tmp_path):
 def test_imported_pools_alone_make_a_report(tmp_path):
     workdir, _, html = build(fake_run.make_import(tmp_path))
     assert sections_of(html) == ['verdict', 'experiment', 'quality-test', 'example', 'run']
-    assert 'No model was trained in this run' in html and '175B' in html
+    assert 'No model was trained in this run' in html and '175B' in html and 'At equal cost' not in html
     assert not workdir.path('report', 'tables', 'scores.csv').exists()
 
 
 def test_before_fine_tuning_the_report_speaks_of_the_data(tmp_path):
     _, _, html = build(fake_run.make_run(tmp_path, fake_run.make_config(20), evaluated=False))
-    assert 'training' not in sections_of(html) and 'paper' in sections_of(html)
+    assert 'training' not in sections_of(html)
 
 
 def test_one_imported_model_with_one_sample_a_problem(tmp_path):
@@ -117,6 +142,7 @@ def test_one_imported_model_with_one_sample_a_problem(tmp_path):
 def test_a_source_that_solves_nothing(tmp_path):
     config = fake_run.make_config(6)
     workdir = Workdir(tmp_path)
+    workdir.open(config)
     problems = fake_run.make_problems('train', 6)
     workdir.write_problems('train', problems)
     fake_run.write_pool(workdir, 'train', 'weak', problems, 30, 0.3, 0.2, 8)
@@ -138,9 +164,10 @@ def test_nothing_analyzed_is_a_user_error(tmp_path):
 def test_pools_of_other_models_among_the_training_problems_claim_no_budget(tmp_path):
     config = fake_run.make_config(6)
     workdir = Workdir(tmp_path)
+    workdir.open(config)
     problems = fake_run.make_problems('train', 6)
     workdir.write_problems('train', problems)
     for model in ('6B', '175B'):
         fake_run.write_pool(workdir, 'train', model, problems, 1, 0.4, 0, 8, judge=False, tokens=False)
     _, _, html = build((config, workdir))
-    assert 'not matched to one budget' in html and 'paper' not in sections_of(html)
+    assert 'not matched to one budget' in html

@@ -1,0 +1,74 @@
+"""One model's graded pool of a workdir, as the tables of data quality want it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cosample_jax import records
+from cosample_jax.analysis import quality
+from cosample_jax.errors import UserError
+
+_VALID = {records.VALID: True, records.WRONG: False}
+
+
+class Pool:
+    """Samples and grades, and the verdicts of the judge that counts (key of a sample -> verdict), joined by problem.
+
+    `counts` are the samples of each problem that were drawn whatever the others were like, the first ones: the others
+    are left out, since the estimators do not hold for samples that were drawn because a problem was not solved yet.
+
+    Attributes:
+        samples: problem id -> its samples in their order: `quality.Kept`, or None for one that is not correct.
+        without_answer, truncated: how many have no answer, and were cut at the limit of tokens.
+        tokens: [samples] generated tokens; 0 where they were not recorded.
+
+    Raises:
+        UserError: a sample has no grade.
+    """
+
+    def __init__(
+        self,
+        workdir,
+        purpose: str,
+        model: str,
+        verdicts: Mapping[tuple, str] = {},
+        counts: Mapping[str, int] | None = None,
+    ):
+        grades = _by_key(workdir.grades(purpose, model).table(), ('correct', 'answer'))
+        table = workdir.pool(purpose, model).table()
+        self.model = model
+        self.samples = defaultdict(list)
+        columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
+        self.without_answer = 0
+        for problem_id, index, text in zip(*columns, strict=True):
+            if counts and index >= counts[problem_id]:
+                continue
+            key = (problem_id, index)
+            if key not in grades:
+                raise UserError(
+                    f'the {purpose} pool of {model} has samples without a grade ({problem_id}, sample '
+                    f'{index}): run `cosample grade` first'
+                )
+            correct, answer = grades[key]
+            here = self.samples[problem_id]
+            here.append(quality.Kept(len(here), text, _VALID.get(verdicts.get(key))) if correct else None)
+            self.without_answer += not answer
+        self.truncated = table.column('finish').to_pylist().count('length')
+        self.tokens = np.array(table.column('num_tokens').to_pylist(), np.int64)
+
+    def source(self, ids: Sequence[str], flops_per_token: float = 0.0) -> quality.Source:
+        """Of these problems, in this order."""
+        return quality.Source(
+            self.model,
+            np.array([len(self.samples[i]) for i in ids], np.int64),
+            [[s for s in self.samples[i] if s] for i in ids],
+            mean_tokens=float(self.tokens.mean()),
+            flops_per_token=flops_per_token,
+        )
+
+
+def _by_key(table, columns):
+    names = ('problem_id', 'sample_index', *columns)
+    rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+    return {row[:2]: row[2:] for row in rows}
