@@ -47,7 +47,8 @@ def allocate(config, workdir, name: str, policy: str, amounts: Mapping[str, floa
         while (more := allocation.next_round(policy, known, sources, drawn, correct)).any():
             drawn = drawn + more
             # Whose weights are loaded goes first: one model at a time is in memory, and few are loaded twice in a row.
-            for pool, counts in sorted(zip(pools, drawn.T, strict=True), key=lambda each: not each[0].writer.is_loaded):
+            asked = [each for each in zip(pools, drawn.T, more.T, strict=True) if each[2].any()]
+            for pool, counts, _ in sorted(asked, key=lambda each: not each[0].writer.is_loaded):
                 pool.fill(counts, spending, [other.writer for other in pools if other is not pool])
             correct = np.column_stack([pool.correct(n) for pool, n in zip(pools, drawn.T, strict=True)])
             spent, solved = float((drawn * [source.cost for source in sources]).sum()), int(correct.any(1).sum())
