@@ -153,6 +153,11 @@ def _recipe(config, name: str) -> None:
         _require(
             referred, config, f'{field}.samples', 'of config.roles.sources alone, where an allocation spreads them'
         )
+    if entry.allocation != 'uniform':
+        for part, value in {'lens': 'params', 'problems': 0, 'strong_from_level': 0}.items():
+            _require(entry[part] == value, config, f'{field}.{part}', f'{value!r} where an allocation decides')
+        two = entry.allocation != 'cascade' or len(entry.samples) == 2
+        _require(two and len(entry.samples) <= 2, config, f'{field}.samples', 'of two models, for a cascade')
     others = [other for other in config.recipes if other != name and config.recipes[other].budget == entry.budget]
     if entry.against:
         _choice(config, f'{field}.against', (*config.roles.sources, 'gold', *others))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosample_jax import checkpoint, embedded, memory, tasks
+from cosample_jax import checkpoint, embedded, memory, tasks, writers
 from cosample_jax import config as config_lib
 from cosample_jax.commands import generate
 from cosample_jax.records import Problem, write_json
@@ -37,9 +37,9 @@ def run(monkeypatch, tmp_path):
                 tokens = tokenizer.encode(WRITTEN)
                 yield Finished(request.problem_id, request.sample_index, tokens, 'stop', 0.0, 0.0, 1, len(tokens))
 
-    for module in (sample, evaluate, generate):
+    for module in (writers, evaluate, generate):
         monkeypatch.setattr(module, 'Engine', Engine)
-    for module in (sample, evaluate):
+    for module in (writers, evaluate):
         monkeypatch.setattr(module, 'fill_pool', lambda store, *_, text, **__: store.append(text))
     monkeypatch.setattr(checkpoint, 'load_weights', lambda *_: None)
     monkeypatch.setattr(memory, 'with_slots', lambda settings, *_: settings)

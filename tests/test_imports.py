@@ -31,9 +31,13 @@ MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
-    'stages': ROOMS | MIDDLE | {'validation', 'judges', 'reuse', 'training_sets', 'memory', 'devices', 'spending'},
+    'stages': ROOMS
+    | MIDDLE
+    | {'validation', 'judges', 'writers', 'allocating', 'reuse', 'training_sets', 'memory', 'devices', 'spending'},
     'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot'},
     'judges': {'sampling', 'grading', 'memory'} | MIDDLE,
+    'writers': {'sampling', 'memory'} | MIDDLE,
+    'allocating': {'writers', 'grading', 'analysis'} | MIDDLE,
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage
     **dict.fromkeys(ROOMS, MIDDLE),
     'report': MIDDLE | {'analysis'},

@@ -24,8 +24,8 @@ def section(rows: Sequence[dict], draw) -> tuple[str, str, Markup]:
                 f'{row["data"]} against {row["against"]} {verdict.points(row["difference"])} points' for row in compared
             )
             caption = Markup(
-                f'<b>{page.escape(model)} is trained, {page.escape(budget)} budget.</b> Each recipe minus the data it is '
-                'compared with. Lines: 95% intervals; grey and hollow where they cross zero.'
+                f'<b>{page.escape(model)} is trained, {page.escape(budget)} budget.</b> Each recipe minus the data it '
+                'is compared with. Lines: 95% intervals; grey and hollow where they cross zero.'
             )
             parts.append(draw(f'ablations_{model}_{budget}', forest(compared), alt, caption, compared, single=True))
         parts.append(_table(model, budget, here))

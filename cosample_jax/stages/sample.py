@@ -8,44 +8,21 @@ import time
 
 import jax
 
-from cosample_jax import cells, checkpoint, memory, progress, reuse, sharding, tasks
-from cosample_jax import config as config_lib
-from cosample_jax.gemma import config as gemma_config
-from cosample_jax.gemma import model
-from cosample_jax.gemma.tokenizer import Tokenizer
-from cosample_jax.sampling import asking
-from cosample_jax.sampling.engine import Engine
-from cosample_jax.sampling.pool import fill_pool
+from cosample_jax import allocating, cells, progress, reuse, sharding
+from cosample_jax.writers import Writer
 
 
 def run(config, workdir) -> dict:
-    tokenizer = Tokenizer(workdir.tokenizer_path)
-    problems = workdir.problems('train')
     counters = {}
     mesh = sharding.run_mesh(config)
+    problems = workdir.problems('train')
     for source in cells.sources(config):
-        entry = config.models[source]
-        shots = asking.shots(workdir) if entry.shots else []
-        template = tasks.template(config, tokenizer, entry.chat)
-        variant = gemma_config.variant(entry.variant)
-        requests = asking.requests(template, problems, shots, cells.pool_counts(config, source, problems).__getitem__)
-        settings = asking.settings(config, template, 'train', source=source)
-        settings = memory.with_slots(settings, variant, config.mesh, requests)
-        engine = Engine(
-            checkpoint.load_weights(
-                workdir.model_dir(config_lib.weights_of(config, source)), variant, model.compute_dtype(), mesh
-            ),
-            variant,
-            settings,
-            requests,
-            mesh,
-        )
-        store = workdir.pool('train', source)
-        asking.store_prompt(store.directory, template, shots)
+        writer = Writer(config, workdir, source, cells.pool_counts(config, source, problems).__getitem__)
+        store, engine, requests = writer.store, writer.engine, writer.requests
         reused = reuse.take(config, workdir, source, requests) if config.sampling.pools else 0
         start = time.monotonic()
         with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
-            fill_pool(store, engine, requests, text=template.text, model=source, bar=bar)
+            writer.fill(requests, bar)
         seconds = time.monotonic() - start
         table = store.table()
         counters[source] = {
@@ -56,6 +33,9 @@ def run(config, workdir) -> dict:
             **engine.usage.shares(),
             **_chip_time(seconds, engine.usage.drawn, mesh),
         }
+    for name, recipe in config.recipes.items():
+        if recipe.allocation != 'uniform' and not workdir.allocation(name).exists():
+            allocating.allocate(config, workdir, name, recipe.allocation, recipe.samples)
     return counters
 
 
