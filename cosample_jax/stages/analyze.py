@@ -83,9 +83,9 @@ class _Pool:
     """One model's samples, grades and the verdicts of the judge that counts, joined by problem."""
 
     def __init__(self, workdir, purpose, model, verdicts):
-        grades = workdir.grades(purpose, model).table()
-        grades = _by_key(grades, ('correct', 'answer'))
-        table = workdir.pool(purpose, model).table()
+        wanted = 'correct', 'answer'
+        grades = _by_key(workdir.grades(purpose, model).table(wanted), wanted)
+        table = workdir.pool(purpose, model).table(('text', 'finish', 'num_tokens'))
         self.model = model
         self.samples = defaultdict(list)  # problem id -> quality.Kept, or None for a sample that is not correct
         columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
