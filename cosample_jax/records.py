@@ -240,9 +240,13 @@ class Store(Generic[Record]):
         """The keys of all records; reads only the key columns."""
         return set(self._rows_of_keys(self._load(list(self.kind.KEY))))
 
-    def table(self):
-        """All records as one pyarrow.Table in the order of their keys, for columnar work on large pools."""
-        return self._load().sort_by([(field, 'ascending') for field in self.kind.KEY])
+    def table(self, columns: Sequence[str] = ()):
+        """All records as one pyarrow.Table in the order of their keys, for columnar work on large pools.
+
+        With `columns` it has the key and these alone: a pool's token ids are most of its bytes.
+        """
+        names = list(dict.fromkeys((*self.kind.KEY, *columns))) if columns else None
+        return self._load(names).sort_by([(field, 'ascending') for field in self.kind.KEY])
 
     def __len__(self) -> int:
         """The number of records, from the parts' footers alone."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from cosample_jax.analysis import outcomes
+from cosample_jax.analysis import outcomes, significance
 
 
 def ablations(
@@ -11,7 +11,8 @@ def ablations(
     """One row for each trained model, budget and kind of data, sources and gold data first.
 
     The columns of :func:`outcomes.scores` without votes, ``samples`` and ``cost`` of `drawn`, and, for recipes,
-    ``against`` with the difference on the test split (pass@1, paired over problems, seeds as a second level).
+    ``against`` with the difference on the test split (pass@1, paired over problems, seeds as a second level); `p_holm`
+    is adjusted over all rows.
 
     Args:
         cells: evaluate/results.json.
@@ -24,7 +25,7 @@ def ablations(
     keys = {(cell['model'], cell['budget']) for cell in named}
     cells = [cell for cell in cells if (cell['model'], cell['budget']) in keys]
     groups = outcomes.grouped(cells)
-    rows = []
+    rows: list[dict] = []
     for row in outcomes.scores(cells, seed):
         kept = {name: value for name, value in row.items() if not name.startswith(('test_maj', 'functional_maj'))}
         kept |= drawn.get(f'{row["data"]} {row["budget"]}', {'samples': '', 'cost': ''})
@@ -34,4 +35,4 @@ def ablations(
         compared = outcomes.compare(groups[row['model'], row['budget'], row['data']], theirs, 'test', 'pass@1', seed)
         difference = {name: compared[name] for name in compared if name not in ('problems', 'seeds', 'reason')}
         rows.append(kept | {'against': against} | difference)
-    return rows
+    return significance.with_holm(rows)

@@ -35,10 +35,9 @@ def skeleton(text: str) -> str:
 FORMS = {'exact': exact, 'skeleton': skeleton}
 
 
-def multiplicities(solutions: Sequence[Sequence[str]], form: str = 'exact') -> list[list[int]]:
-    """For each problem, how often each of its distinct correct solutions was sampled."""
-    normal = FORMS[form]
-    return [list(Counter(normal(text) for text in texts).values()) for texts in solutions]
+def multiplicities(normal: Sequence[Sequence[str]]) -> list[list[int]]:
+    """For each problem, how often each of its distinct correct solutions was sampled, given in their normal form."""
+    return [list(Counter(forms).values()) for forms in normal]
 
 
 def diversity(total, counts: Sequence[Sequence[int]], k) -> np.ndarray:

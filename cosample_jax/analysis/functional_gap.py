@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cosample_jax.analysis import intervals
+from cosample_jax.analysis import intervals, significance
 from cosample_jax.analysis.outcomes import data_order
 from cosample_jax.analysis.quality import difference_columns
 
@@ -15,7 +15,7 @@ def functional_gap(cells: Sequence[Mapping], twins: Mapping[str, str], seed: int
 
     `twins` maps each functional problem to its static twin, whose outcome is that of the split 'static', or of 'test'
     where the twins are test problems. Several variants of one problem (snapshots) count by their mean. Cells without
-    both outcomes have no row.
+    both outcomes have no row. Holm over all rows.
     """
     pairs = defaultdict(list)
     for cell in cells:
@@ -38,7 +38,7 @@ def functional_gap(cells: Sequence[Mapping], twins: Mapping[str, str], seed: int
         row = {'model': model, 'budget': budget, 'data': data, 'seeds': len(static)}
         row |= {'static': float(static.mean()), 'functional': float(functional.mean())}
         rows.append(row | difference_columns(_gap(static, functional, seed)))
-    return rows
+    return significance.with_holm(rows)
 
 
 def _gap(static: np.ndarray, functional: np.ndarray, seed: int) -> intervals.Difference:

@@ -5,12 +5,15 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
+
+from cosample_jax.analysis import significance
 
 LEVEL = 0.95
 DRAWS = 10_000
 # A difference this many standard errors wide is found with 80% power at the two-sided 5% level: 1.96 + 0.84.
 DETECTABLE = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
-_CHUNK = 8_000_000  # resampled problems held at once: bounds the memory
+_CHUNK = 8_000_000  # resampled problems held at once as numbers: bounds the memory
 
 
 class Interval(NamedTuple):
@@ -19,21 +22,17 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """a - b, its interval, its standard error, the minimum detectable difference, and over how many
-    problems.
+    """a - b, its interval, the p of "there is none", its standard error, the minimum detectable difference, and over
+    how many problems. `p` is of this comparison alone: `significance.holm` weighs it among others.
     """
 
     value: float
     low: float
     high: float
+    p: float
     standard_error: float
     detectable: float
     problems: int
-
-    @property
-    def measurable(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
@@ -62,18 +61,27 @@ def resampled_means(values, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     problems = len(values)
     if problems == 0:
         raise ValueError('no problem to resample')
-    rows = max(1, min(draws, _CHUNK // problems))
-    sizes = [min(rows, draws - start) for start in range(0, draws, rows)]
-    return np.concatenate([_problem_weights(problems, size, seed, i) @ values for i, size in enumerate(sizes)])
+    counts = _resample(problems, draws, seed)
+    rows = max(1, _CHUNK // problems)
+    sums = [counts[start : start + rows].astype(np.float64) @ values for start in range(0, draws, rows)]
+    return np.concatenate(sums) / problems
 
 
 @functools.lru_cache(maxsize=2)  # a table asks for the same problems over and over
-def _problem_weights(problems, rows, seed, chunk):
-    """Bootstrap weights [rows, problems]; each row sums to one."""
-    rng = np.random.default_rng([seed, chunk])
-    picks = rng.integers(problems, size=(rows, problems))
-    picks += problems * np.arange(rows)[:, None]
-    return np.bincount(picks.ravel(), minlength=rows * problems).reshape(rows, problems) / problems
+def _resample(problems, draws, seed):
+    """How often each draw takes each problem, uint8 [draws, problems].
+
+    A byte is enough: of n draws from n problems one takes a given problem 256 times with a chance below 1e-500.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.empty((draws, problems), np.uint8)
+    rows = max(1, _CHUNK // 16 // problems)  # few enough for the cache of a core
+    for start in range(0, draws, rows):
+        part = counts[start : start + rows]
+        picks = rng.integers(problems, size=part.shape)
+        picks += problems * np.arange(len(part))[:, None]
+        part[:] = np.bincount(picks.ravel(), minlength=part.size).reshape(part.shape)
+    return counts
 
 
 def quantiles(draws: np.ndarray, level: float = LEVEL) -> np.ndarray:
@@ -109,30 +117,39 @@ def paired_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
         a, b: one value a problem, [problems], in the same problem order.
 
     Returns:
-        The difference, its percentile interval, the paired standard error std(a - b) / sqrt(problems), and
-        the minimum detectable difference (80% power, two-sided 5%) from it. Where all pairs are equal the
-        detectable difference is computed as if one had differed by one: equal pairs do not prove that no
-        difference exists.
+        The difference, its percentile interval, p by flipping signs (:mod:`significance`), the paired standard error
+        std(a - b) / sqrt(problems), and the minimum detectable difference (80% power, two-sided 5%) from it. Where
+        all pairs are equal the detectable difference is computed as if one had differed by one: equal pairs do not
+        prove that no difference exists.
 
     Raises:
         ValueError: different shapes, or no problem.
     """
+    (result,) = paired_differences(np.asarray(a)[..., None], np.asarray(b)[..., None], draws, seed)
+    return result
+
+
+def paired_differences(a, b, draws: int = DRAWS, seed: int = 0) -> list[Difference]:
+    """`paired_difference` of each column of a and b, [problems, columns], in one pass over the draws."""
     a, b = _same_shape(a, b)
     pairs = a - b
     problems = len(pairs)
-    low, high = mean_interval(pairs[:, None], draws, seed)[:, 0]
-    error = float(pairs.std(ddof=1) / np.sqrt(problems)) if problems > 1 else float('inf')
-    return _difference(pairs.mean(), low, high, error, problems)
+    bounds = mean_interval(pairs, draws, seed).T
+    p = significance.sign_flips(pairs, draws, seed)
+    errors = pairs.std(0, ddof=1) / np.sqrt(problems) if problems > 1 else np.full(pairs.shape[1], np.inf)
+    columns = zip(pairs.mean(0), bounds, p, errors, strict=True)
+    return [_difference(value, *ends, p, error, problems) for value, ends, p, error in columns]
 
 
 def seeded_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
     """Mean of a - b over training seeds and problems, both resampled: the two-level bootstrap.
 
-    Problems are crossed with seeds (each seed is tested on the same problems), so each draw picks problems,
-    shared by a and b, and seeds, apart for a and b (Owen 2007, the pigeonhole bootstrap). Few seeds
-    understate their own spread by (n - 1) / n; the seed weights are stretched by sqrt(n / (n - 1)) to undo it
-    (Rao and Wu 1988). With one seed on either side that level says nothing and the interval holds for this
-    run only.
+    Problems are crossed with seeds (each seed is tested on the same problems), so each draw picks problems, shared by
+    a and b, and seeds, apart for a and b (Owen 2007, Annals of Applied Statistics 1, 386-411: the pigeonhole
+    bootstrap). Its spread counts the luck of single outcomes up to three times, and knows nothing of how little three
+    seeds tell: so the draws are stretched to the standard error of `significance.crossed`, times t / z for its degrees
+    of freedom (as Hesterberg 2015, American Statistician 69, 371-386, widens bootstrap intervals). p is that of t.
+    With one seed on either side that level says nothing and the interval holds for this run only.
 
     Args:
         a, b: [seeds of a, problems] and [seeds of b, problems], the same problems in the same order.
@@ -140,53 +157,58 @@ def seeded_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
     a, b = np.atleast_2d(np.asarray(a, np.float64)), np.atleast_2d(np.asarray(b, np.float64))
     if a.shape[1] != b.shape[1]:
         raise ValueError(f'not paired: {a.shape[1]} and {b.shape[1]} problems')
-    if len(a) == 1 and len(b) == 1:
-        return paired_difference(a[0], b[0], draws, seed)
+    error, freedom = significance.crossed(a, b)
+    if len(a) == len(b) == 1 or not error:
+        return paired_difference(a.mean(0), b.mean(0), draws, seed)
     means = resampled_means(np.concatenate([a, b]).T, draws, seed)
-    means_a, means_b = means[:, : len(a)], means[:, len(a) :]
     rng = np.random.default_rng(seed)
-    sampled = (means_a * _seed_weights(rng, len(a), draws)).sum(1) - (means_b * _seed_weights(rng, len(b), draws)).sum(
-        1
-    )
-    low, high = quantiles(sampled[:, None])[:, 0]
-    return _difference(a.mean() - b.mean(), low, high, float(sampled.std(ddof=1)), a.shape[1])
+    sides = means[:, : len(a)], means[:, len(a) :]
+    sampled = np.subtract(*((side * _seed_weights(rng, side.shape[1], draws)).sum(1) for side in sides))
+    value = a.mean() - b.mean()
+    t = special.stdtrit(freedom, 0.5 + LEVEL / 2)
+    width = error / sampled.std() * t / NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    low, high = quantiles(value + width * (sampled - value)[:, None])[:, 0]
+    p = 2 * special.stdtr(freedom, -abs(value) / error)
+    detectable = (t + special.stdtrit(freedom, 0.8)) / DETECTABLE
+    return _difference(value, low, high, p, error, a.shape[1], detectable)
 
 
 def _seed_weights(rng, seeds, draws):
-    if seeds == 1:
-        return np.ones((draws, 1))
-    even = 1 / seeds
-    picked = rng.multinomial(seeds, [even] * seeds, size=draws) / seeds
-    return even + (picked - even) * np.sqrt(seeds / (seeds - 1))
+    return rng.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds
 
 
 def ratio_difference(a_part, a_whole, b_part, b_whole, draws: int = DRAWS, seed: int = 0) -> Difference:
     """sum(a_part) / sum(a_whole) - sum(b_part) / sum(b_whole), bootstrapped over the problems the four share.
 
     For shares of samples (false positives among kept ones): samples of one problem resemble one another, so
-    problems, not samples, are drawn. Not a number where a side has no sample at all.
+    problems, not samples, are drawn. p flips the signs of what each problem adds to the difference where both sides
+    have the shared rate R: (a_part - R a_whole) / mean(a_whole) - (b_part - R b_whole) / mean(b_whole), whose mean is
+    the difference itself. Not a number where a side has no sample at all.
     """
     columns = np.stack([np.asarray(x, np.float64) for x in (a_part, a_whole, b_part, b_whole)], axis=1)
     sums = columns.sum(0)
     if not (sums[1] and sums[3]):
         nan = float('nan')
-        return Difference(nan, nan, nan, nan, nan, len(columns))
+        return Difference(nan, nan, nan, nan, nan, nan, len(columns))
     drawn = resampled_means(columns, draws, seed)
     drawn = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
     sampled = drawn[:, 0] / drawn[:, 1] - drawn[:, 2] / drawn[:, 3]
     low, high = quantiles(sampled[:, None])[:, 0]
     value = sums[0] / sums[1] - sums[2] / sums[3]
-    return _difference(value, low, high, float(sampled.std(ddof=1)), len(columns))
+    shared = (sums[0] + sums[2]) / (sums[1] + sums[3])
+    a, b = ((part - shared * whole) / whole.mean() for part, whole in (columns[:, :2].T, columns[:, 2:].T))
+    (p,) = significance.sign_flips((a - b)[:, None], draws, seed)
+    return _difference(value, low, high, p, sampled.std(ddof=1), len(columns))
 
 
-def _difference(value, low, high, error, problems):
-    detectable = DETECTABLE * max(error, 1 / problems)
-    return Difference(float(value), float(low), float(high), error, detectable, problems)
+def _difference(value, low, high, p, error, problems, widened=1.0):
+    detectable = widened * DETECTABLE * max(error, 1 / problems)
+    return Difference(*map(float, (value, low, high, p, error, detectable)), problems)
 
 
 def _same_shape(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape or a.ndim != 1:
+    if a.shape != b.shape or a.ndim != 2:
         raise ValueError(f'not paired: shapes {a.shape} and {b.shape}')
     if not len(a):
         raise ValueError('no problem to compare')

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cosample_jax.analysis import intervals
+from cosample_jax.analysis import intervals, significance
 from cosample_jax.analysis.quality import DIFFERENCE_COLUMNS, difference_columns
 
 DATA = ('base', 'gold', 'weak', 'strong')
@@ -45,7 +45,7 @@ def differences(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
     """Weak data minus strong data for each trained model, budget, split and metric, paired over problems.
 
     Rows exist for every pair that was planned: where a side was not trained, `difference` is '' and `reason`
-    says so.
+    says so. `p_holm` is adjusted over all rows.
     """
     groups = grouped(cells)
     rows = []
@@ -58,11 +58,11 @@ def differences(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
             for metric in metrics:
                 row = {'model': model, 'budget': budget, 'split': split, 'metric': metric}
                 rows.append(row | compare(weak, strong, split, metric, seed))
-    return rows
+    return significance.with_holm(rows)
 
 
 def gain_over_base(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
-    """Each trained cell minus its base model (few-shot), pass@1, paired over problems."""
+    """Each trained cell minus its base model (few-shot), pass@1, paired over problems; Holm over all rows."""
     groups = grouped(cells)
     rows = []
     for (model, budget, data), group in groups.items():
@@ -72,7 +72,7 @@ def gain_over_base(cells: Sequence[Mapping], seed: int = 0) -> list[dict]:
         for split in _splits(cells):
             row = {'model': model, 'budget': budget, 'data': data, 'split': split}
             rows.append(row | compare(group, base, split, 'pass@1', seed))
-    return rows
+    return significance.with_holm(rows)
 
 
 def grouped(cells):
@@ -144,7 +144,7 @@ def _score_interval(values, seed):
     values = np.array(values)
     if len(values) == 1:
         return intervals.wilson(int(values.sum()), values.shape[1])
-    result = intervals.seeded_difference(values, np.zeros_like(values), seed=seed)
+    result = intervals.seeded_difference(values, np.zeros_like(values[:1]), seed=seed)
     return max(0.0, result.low), min(1.0, result.high)
 
 

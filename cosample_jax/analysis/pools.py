@@ -35,8 +35,9 @@ class Pool:
         verdicts: Mapping[tuple, str] = {},
         counts: Mapping[str, int] | None = None,
     ):
-        grades = _by_key(workdir.grades(purpose, model).table(), ('correct', 'answer'))
-        table = workdir.pool(purpose, model).table()
+        wanted = 'correct', 'answer'
+        grades = _by_key(workdir.grades(purpose, model).table(wanted), wanted)
+        table = workdir.pool(purpose, model).table(('text', 'finish', 'num_tokens'))
         self.model = model
         self.samples = defaultdict(list)
         columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cosample_jax.analysis import coverage, diversity, intervals
+from cosample_jax.analysis import coverage, diversity, intervals, significance
 
 METRICS = ('coverage', 'diversity', 'diversity_skeleton')
-DIFFERENCE_COLUMNS = ('difference', 'difference_low', 'difference_high', 'detectable', 'problems')
+DIFFERENCE_COLUMNS = ('difference', 'difference_low', 'difference_high', 'p', 'p_holm', 'detectable', 'problems')
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Source:
         kept: for each problem its correct samples, in sampling order.
         mean_tokens: generated tokens of a sample (W); 0 where it was not recorded.
         flops_per_token: 2P; 0 where the model's size is unknown.
+        normal: form of `diversity.FORMS` -> the normal forms of `kept`.
     """
 
     model: str
@@ -44,12 +45,11 @@ class Source:
     kept: Sequence[Sequence[Kept]]
     mean_tokens: float = 0.0
     flops_per_token: float = 0.0
-    counts: dict = field(init=False, default_factory=dict)
+    normal: dict = field(init=False, default_factory=dict)
 
     def __post_init__(self):
-        texts = [[s.text for s in problem] for problem in self.kept]
-        for form in diversity.FORMS:
-            self.counts[form] = diversity.multiplicities(texts, form)
+        for form, normal in diversity.FORMS.items():
+            self.normal[form] = [[normal(s.text) for s in problem] for problem in self.kept]
 
     @property
     def correct(self) -> np.ndarray:
@@ -62,11 +62,16 @@ class Source:
         if name == 'coverage':
             return coverage.hit_probability(self.total[:, None], self.correct[:, None], k)
         form = 'skeleton' if name == 'diversity_skeleton' else 'exact'
-        return diversity.diversity(self.total, self.counts[form], k)
+        return diversity.diversity(self.total, diversity.multiplicities(self.normal[form]), k)
 
     def first(self, k) -> list[list[Kept]]:
         """What is kept of the first k samples of each problem: the training set that a budget gives."""
         return [[s for s in problem if s.position < n] for problem, n in zip(self.kept, k, strict=True)]
+
+    def unique(self, form: str, k) -> int:
+        """How many of them differ in this normal form, summed over problems."""
+        firsts = zip(map(len, self.first(k)), self.normal[form], strict=True)
+        return sum(len(set(normal[:count])) for count, normal in firsts)
 
 
 @dataclass(frozen=True)
@@ -121,17 +126,18 @@ def _cost(source, tokens, k):
 
 
 def matched(matches: Sequence[Match], seed: int = 0) -> list[dict]:
-    """a against b, paired over problems, for every metric and the false-positive rate."""
+    """a against b, paired over problems, for every metric and the false-positive rate; Holm over all rows."""
+    if not matches:
+        return []
     rows = []
+    sides = [_sides(matches, name) for name in METRICS]
+    found = iter(intervals.paired_differences(*map(np.hstack, zip(*sides, strict=True)), seed=seed))
+    for name, (a, b) in zip(METRICS, sides, strict=True):
+        a_ends, b_ends = np.split(_interval(name, np.hstack((a, b)), seed).T, 2)
+        for i, match in enumerate(matches):
+            row = _match_row(match, name, a[:, i].mean(), a_ends[i], b[:, i].mean(), b_ends[i])
+            rows.append(row | difference_columns(next(found)))
     for match in matches:
-        for name in METRICS:
-            a = match.a.metric(name, match.a_k[:, None])[:, 0]
-            b = match.b.metric(name, match.b_k[:, None])[:, 0]
-            bounds = _interval(name, np.stack([a, b], 1), seed)
-            rows.append(
-                _match_row(match, name, a.mean(), bounds[:, 0], b.mean(), bounds[:, 1])
-                | difference_columns(intervals.paired_difference(a, b, seed=seed))
-            )
         judged = [_judged(s.first(k)) for s, k in ((match.a, match.a_k), (match.b, match.b_k))]
         (a_wrong, a_all), (b_wrong, b_all) = judged
         if a_all.sum() and b_all.sum():
@@ -146,7 +152,15 @@ def matched(matches: Sequence[Match], seed: int = 0) -> list[dict]:
                 )
                 | difference_columns(intervals.ratio_difference(a_wrong, a_all, b_wrong, b_all, seed=seed))
             )
-    return rows
+    return significance.with_holm(rows)
+
+
+def _sides(matches, metric):
+    """The metric of each match's a, and of its b: two arrays [problems, matches]."""
+    return tuple(
+        np.stack([source.metric(metric, k[:, None])[:, 0] for source, k in pairs], axis=1)
+        for pairs in ([(m.a, m.a_k) for m in matches], [(m.b, m.b_k) for m in matches])
+    )
 
 
 def _match_row(match, metric, a, a_bounds, b, b_bounds):
@@ -168,27 +182,30 @@ def _match_row(match, metric, a, a_bounds, b, b_bounds):
 
 
 def difference_columns(difference: intervals.Difference) -> dict:
-    """The columns every table uses for a difference; one problem alone has no detectable difference ('')."""
+    """The columns every table uses for a difference; `p_holm` waits for the whole table (`significance.with_holm`).
+
+    One problem alone has no detectable difference ('').
+    """
     detectable = difference.detectable if np.isfinite(difference.detectable) else ''
-    values = (difference.value, difference.low, difference.high, detectable, difference.problems)
+    values = (difference.value, difference.low, difference.high, difference.p, '', detectable, difference.problems)
     return dict(zip(DIFFERENCE_COLUMNS, values, strict=True))
 
 
 def by_level(matches: Sequence[Match], levels: np.ndarray, seed: int = 0) -> list[dict]:
-    """Coverage at each difficulty level; `levels` [problems]."""
+    """Coverage at each difficulty level, Holm over all rows; `levels` [problems]."""
+    if not matches:
+        return []
     rows = []
-    for match in matches:
-        a = match.a.metric('coverage', match.a_k[:, None])[:, 0]
-        b = match.b.metric('coverage', match.b_k[:, None])[:, 0]
-        for level in np.unique(levels):
-            here = levels == level
-            bounds = intervals.share_interval(np.stack([a[here], b[here]], 1), seed=seed)
-            rows.append(
-                {'level': int(level)}
-                | _match_row(match, 'coverage', a[here].mean(), bounds[:, 0], b[here].mean(), bounds[:, 1])
-                | difference_columns(intervals.paired_difference(a[here], b[here], seed=seed))
-            )
-    return rows
+    sides = _sides(matches, 'coverage')
+    for level in np.unique(levels):
+        here = [side[levels == level] for side in sides]
+        a_bounds, b_bounds = (intervals.share_interval(side, seed=seed).T for side in here)
+        found = intervals.paired_differences(*here, seed=seed)
+        for i, match in enumerate(matches):
+            a, b = (float(side[:, i].mean()) for side in here)
+            row = _match_row(match, 'coverage', a, a_bounds[i], b, b_bounds[i])
+            rows.append((i, {'level': int(level)} | row | difference_columns(found[i])))
+    return significance.with_holm([row for _, row in sorted(rows, key=lambda each: each[0])])
 
 
 def overlap(matches: Sequence[Match]) -> list[dict]:
@@ -233,8 +250,8 @@ def kept(sources: Sequence[Source], budgets: Mapping[str, Mapping[str, np.ndarra
                 'model': source.model,
                 'samples': int(np.sum(k)),
                 'kept': sum(map(len, problems)),
-                'unique': sum(len({diversity.exact(s.text) for s in p}) for p in problems),
-                'unique_skeleton': sum(len({diversity.skeleton(s.text) for s in p}) for p in problems),
+                'unique': source.unique('exact', k),
+                'unique_skeleton': source.unique('skeleton', k),
                 'problems_solved': sum(map(bool, problems)),
                 'problems': len(problems),
                 'judged': judged,

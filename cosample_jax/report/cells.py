@@ -1,5 +1,7 @@
 """Cells that several tables share: differences, what they read as, and which counts were compared."""
 
+from collections.abc import Sequence
+
 from cosample_jax.report import page, verdict
 
 
@@ -11,14 +13,23 @@ def matching(row):
 
 
 def difference(row, counted=False):
-    """A difference with its interval: in points, or as it is when `counted`; a dash where there is none."""
+    """A difference with its interval: in points, or as it is when `counted`; a dash where there is none.
+
+    A star marks one that stays significant after Holm's adjustment.
+    """
     if row['difference'] == '':
         return page.escape('–')
     if counted:
         value, low, high = (_signed(row[name]) for name in ('difference', 'difference_low', 'difference_high'))
     else:
         value, low, high = (verdict.points(row[name]) for name in ('difference', 'difference_low', 'difference_high'))
-    return page.with_interval(value, low, high)
+    return page.with_interval(value + '*' * bool(verdict.higher(row)), low, high)
+
+
+def holm_note(rows: Sequence[dict]) -> str:
+    """What the star means in tables of these rows."""
+    count = sum(row['p'] != '' for row in rows)
+    return f'* significant at 5% after Holm’s adjustment over {count} comparisons.' if count > 1 else '* p below 5%.'
 
 
 def _signed(value):
@@ -33,9 +44,10 @@ def detectable(row, counted=False):
 
 
 def reading(row, a, b):
-    """Which side is higher, if the interval says so."""
+    """Which side is higher, if that is measurable among all comparisons of its table."""
     if row['difference'] == '':
         return row.get('reason') or '–'
-    if row['difference_low'] > 0:
-        return f'{a} higher'
-    return f'{b} higher' if row['difference_high'] < 0 else 'no measurable difference'
+    if verdict.higher(row):
+        return f'{a if row["difference"] > 0 else b} higher'
+    alone = ': only by itself, not among all' if verdict.excludes_zero(row) else ''
+    return f'no measurable difference{alone}'

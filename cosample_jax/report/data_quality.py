@@ -31,6 +31,7 @@ def section(document: dict, draw) -> tuple[str, str, Markup]:
     ):
         rows = [row for row in document['matched'] if row['metric'] == metric]
         if rows:
+            note = f'{note} {cells.holm_note(document["matched"])}'
             parts.append(_matched_table(heading, note, rows, counted=metric.startswith('diversity')))
     parts.append(_other_figures(document, purpose, draw))
     parts += [
@@ -208,7 +209,8 @@ def _level_table(rows):
         Column(f'{a} − {b}', cells.difference),
         Column('detectable', cells.detectable),
     ]
-    inner = page.table('Coverage by difficulty level', 'Differences in points.', columns, rows, starts)
+    note = f'Differences in points. {cells.holm_note(rows)}'
+    inner = page.table('Coverage by difficulty level', note, columns, rows, starts)
     return tag('details', tag('summary', 'Coverage by difficulty level, as a table'), inner)
 
 

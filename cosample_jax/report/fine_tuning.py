@@ -136,7 +136,10 @@ def _differences_table(rows):
     columns.append(
         Column('reading of pass@1', lambda r: cells.reading(r['pass@1'], 'weak data', 'strong data'), text=True)
     )
-    note = 'In points, paired over the same problems. Detectable: the smallest difference found with 80% power.'
+    note = (
+        'In points, paired over the same problems. Detectable: the smallest difference found with 80% power. '
+        f'{cells.holm_note(rows)} (Every maj@k counts; the choices above are weighed among themselves.)'
+    )
     return page.table('Weak data minus strong data', note, columns, list(grouped.values()), starts)
 
 
@@ -152,7 +155,7 @@ def _gains_table(rows):
         Column('detectable', cells.detectable),
         Column('reading', lambda r: cells.reading(r, 'trained', 'base'), text=True),
     ]
-    note = 'pass@1 in points, paired over the same problems; the base model is few-shot.'
+    note = f'pass@1 in points, paired over the same problems; the base model is few-shot. {cells.holm_note(rows)}'
     table = page.table('Gain over the base model', note, columns, rows, starts)
     return tag('details', tag('summary', 'Gain of every cell over its base model, as a table'), table)
 
@@ -172,7 +175,7 @@ def _gaps_table(rows):
     ]
     note = (
         'pass@1 on problems as published and on the same problems with new numbers, in points, paired over them. A '
-        'model that has memorised problems is better on the static ones.'
+        f'model that has memorised problems is better on the static ones. {cells.holm_note(rows)}'
     )
     return page.table('Static against functional problems', note, columns, rows, starts)
 

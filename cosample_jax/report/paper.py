@@ -5,7 +5,7 @@ Bansal et al. 2024, arXiv 2408.16737; Gemma2-9B (weak) and Gemma2-27B (strong) a
 
 from collections.abc import Mapping, Sequence
 
-from cosample_jax.report import cells, page
+from cosample_jax.report import cells, page, verdict
 from cosample_jax.report.page import Column
 
 TASKS = {'math': ('MATH', 0), 'gsm8k': ('GSM8K', 1)}  # how it is called, and which of the values below is its own
@@ -96,7 +96,7 @@ def _relative(row):
 
 
 def _direction(row, published):
-    if not (row['difference_low'] > 0 or row['difference_high'] < 0):
+    if not verdict.higher(row):
         return 'not measurable here'
     if not published.startswith('+'):
         return 'about even in the paper'

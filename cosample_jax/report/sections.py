@@ -92,7 +92,7 @@ def _verdict(run, draw):
     if rows:
         caption = Markup(
             '<b>Weak minus strong data.</b> Each line is a 95% interval over the same test problems; one '
-            'that crosses zero (grey, hollow) shows no measurable difference.'
+            'that crosses zero (grey, hollow) shows no difference even by itself.'
         )
         alt = 'Difference in pass@1 of training on weak-model rather than strong-model data. ' + '; '.join(
             f'{r["model"]} {r["budget"]} {r["split"]} {verdict.points(r["difference"])} points' for r in rows
@@ -130,8 +130,8 @@ def _sureness(run, chosen):
     compared = sum(c.detectable is not None for c in chosen)
     if compared > 1:
         lines.append(
-            f'The {compared} intervals are 95% each and not corrected for being {compared}: where there '
-            'is no difference, one in twenty excludes zero by luck.'
+            f'The intervals are 95% each. The choices allow for being {compared} (Holm’s adjustment): where there is '
+            'no difference at all, at most one run in twenty names a better source by luck.'
         )
     return tag('div', *map(page.paragraph, lines), class_='note') if lines else ''
 
@@ -195,6 +195,11 @@ def _experiment(run):
         (
             'smallest detectable difference',
             'what this many problems find in four of five runs (80% power, two-sided 5%).',
+        ),
+        (
+            'measurable, *',
+            'significant at 5% after Holm’s adjustment, which allows for the number of comparisons: of all those in a '
+            'table, or of all choices, even one would be there by luck in at most one run in twenty.',
         ),
     )
     glossary = tag(

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cosample_jax.analysis import significance
+
 
 @dataclass(frozen=True)
 class Choice:
     """Which source to use for one trained model at one budget.
 
-    `use` is 'weak', 'strong', 'either' (no difference measurable), or 'none' (neither could be trained).
+    `use` is 'weak', 'strong', 'either' (no difference measurable), or 'none' (neither could be trained). Measurable is
+    what stays significant after Holm's adjustment over all choices.
     """
 
     model: str
@@ -27,14 +30,26 @@ def points(value: float, sign: bool = True) -> str:
     return ('0.0' if float(text) == 0 else text).replace('-', '−')
 
 
+def higher(row: dict) -> int:
+    """1 where the first side is measurably higher, -1 where the second is, 0 where neither: by the row's `p_holm`."""
+    if row['p_holm'] == '' or row['p_holm'] > significance.ALPHA:
+        return 0
+    return 1 if row['difference'] > 0 else -1
+
+
+def excludes_zero(row: dict) -> bool:
+    """Whether the interval does, which looks at this comparison alone."""
+    return row['difference'] != '' and (row['difference_low'] > 0 or row['difference_high'] < 0)
+
+
 def choices(differences: Sequence[dict], scores: Sequence[dict], gains: Sequence[dict]) -> list[Choice]:
-    """One choice a trained model and budget, from pass@1 on the test split."""
+    """One choice a trained model and budget, from pass@1 on the test split; Holm over these alone."""
     score = {(row['model'], row['budget'], row['data']): row for row in scores}
     gain = {(row['model'], row['budget'], row['data']): row for row in gains if row['split'] == 'test'}
+    rows = significance.with_holm([row for row in differences if row['split'] == 'test' and row['metric'] == 'pass@1'])
+    compared = sum(row['p'] != '' for row in rows)
     result = []
-    for row in differences:
-        if row['split'] != 'test' or row['metric'] != 'pass@1':
-            continue
+    for row in rows:
         model, budget = row['model'], row['budget']
         sides = {data: score[model, budget, data] for data in ('weak', 'strong')}
         trained = [data for data, cell in sides.items() if not cell['reason']]
@@ -47,7 +62,7 @@ def choices(differences: Sequence[dict], scores: Sequence[dict], gains: Sequence
                 use,
                 _title(use),
                 f'{points(row["difference"])} points' if len(trained) == 2 else '',
-                _detail(row, sides, trained),
+                _detail(row, sides, trained, compared),
                 _caution([gain.get((model, budget, data)) for data in trained if use in (data, 'either')]),
                 row['detectable'] if len(trained) == 2 else None,
             )
@@ -56,9 +71,7 @@ def choices(differences: Sequence[dict], scores: Sequence[dict], gains: Sequence
 
 
 def _preferred(row):
-    if row['difference_low'] > 0:
-        return 'weak'
-    return 'strong' if row['difference_high'] < 0 else 'either'
+    return {1: 'weak', -1: 'strong', 0: 'either'}[higher(row)]
 
 
 def _title(use):
@@ -69,24 +82,28 @@ def _title(use):
     return f'Use {use}-model data'
 
 
-def _detail(row, sides, trained):
+def _detail(row, sides, trained, compared):
     if len(trained) < 2:
         missing = ' and '.join(data for data in sides if data not in trained)
         rest = f'; the {trained[0]} data reached {points(sides[trained[0]]["test"], False)}%' if trained else ''
         return f'{missing} data: 0 survivors, not trained{rest}'
     low, high = points(row['difference_low']), points(row['difference_high'])
+    luck = ''
+    if excludes_zero(row) and not higher(row):
+        among = f' among {compared} comparisons' if compared > 1 else ''
+        luck = f', without zero but not beyond luck{among} (p {row["p_holm"]:.2g})'
     return (
         f'weak {points(sides["weak"]["test"], False)}%, strong {points(sides["strong"]["test"], False)}%; '
-        f'95% interval of the difference {low} to {high}; the smallest difference this test could '
+        f'95% interval of the difference {low} to {high}{luck}; the smallest difference this test could '
         f'reliably find is {points(row["detectable"], False)} points'
     )
 
 
 def _caution(rows):
     rows = [row for row in rows if row and row['difference'] != '']
-    if rows and all(row['difference_high'] < 0 for row in rows):
+    if rows and all(higher(row) < 0 for row in rows):
         return 'Training made this model worse than its few-shot base: better to leave it untrained.'
-    if rows and all(row['difference_low'] <= 0 for row in rows):
+    if rows and all(higher(row) <= 0 for row in rows):
         return 'No measurable gain over the few-shot base model either.'
     return ''
 
@@ -154,7 +171,7 @@ def _samples(k):
 def _clear(row):
     value, low, high = (points(row[name]) for name in ('difference', 'difference_low', 'difference_high'))
     interval = f'{value} points, 95% interval {low} to {high}'
-    if row['difference_low'] > 0 or row['difference_high'] < 0:
+    if higher(row):
         return interval
     return f'no measurable difference ({interval})'
 
@@ -165,7 +182,7 @@ def quality_headline(matched: Sequence[dict]) -> str:
     rows = rows or [r for r in matched if r['metric'] == 'coverage']
     if not rows:
         return 'One source only: its quality is below, there is nothing to compare it with.'
-    clear = [r for r in rows if r['difference_low'] > 0 or r['difference_high'] < 0]
+    clear = [r for r in rows if higher(r)]
     if not clear:
         return 'No difference measurable between the sources in the problems they solve.'
     parts = [

@@ -31,7 +31,7 @@ def test_more_draws_than_samples_is_an_error_even_where_nothing_was_solved():
 
 
 def test_exact_text_ignores_surrounding_white_space_only():
-    assert diversity.multiplicities([['x = 1 ', 'x = 1', 'x  = 1']]) == [[2, 1]]
+    assert diversity.multiplicities([list(map(diversity.exact, ['x = 1 ', 'x = 1', 'x  = 1']))]) == [[2, 1]]
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,5 @@ def test_skeleton(text, expected):
 
 def test_skeleton_joins_what_only_wording_parts():
     texts = ['Tom has 2 + 3 = 5 pens.', 'In all: 2 + 3 = 5.', '3 + 2 = 5']
-    assert diversity.multiplicities([texts], 'exact') == [[1, 1, 1]]
-    assert diversity.multiplicities([texts], 'skeleton') == [[2, 1]]
+    counts = {name: diversity.multiplicities([list(map(form, texts))]) for name, form in diversity.FORMS.items()}
+    assert counts == {'exact': [[1, 1, 1]], 'skeleton': [[2, 1]]}

@@ -12,7 +12,8 @@ def config(task='math', **variants):
 def matched(metric='coverage', budget='low', difference=0.06, counts=(3.0, 1.0)):
     row = {'metric': metric, 'budget': budget, 'matching': 'compute', 'k_a': counts[0], 'k_b': counts[1]}
     row |= {'a': 0.5 + difference, 'b': 0.5, 'difference': difference}
-    return row | {'difference_low': difference - 0.02, 'difference_high': difference + 0.02}
+    clear = 0.001 if abs(difference) > 0.02 else 0.5
+    return row | {'difference_low': difference - 0.02, 'difference_high': difference + 0.02, 'p_holm': clear}
 
 
 def trained(model='student', budget='low', difference=0.05):

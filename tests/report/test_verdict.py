@@ -1,4 +1,14 @@
-from cosample_jax.report import verdict
+from statistics import NormalDist
+
+from cosample_jax.analysis import significance
+from cosample_jax.report import cells, verdict
+
+
+def measured(value, half):
+    """The columns of a difference whose 95% interval is so wide, p as of a normal one; Holm's over it alone."""
+    p = 2 * NormalDist().cdf(-abs(value) / (half / 1.96))
+    ends = {'difference': value, 'difference_low': value - half, 'difference_high': value + half}
+    return ends | {'p': p, 'p_holm': p, 'detectable': 1.4 * half, 'problems': 400}
 
 
 def difference(value, half=0.02, model='student', budget='low'):
@@ -7,12 +17,7 @@ def difference(value, half=0.02, model='student', budget='low'):
         'budget': budget,
         'split': 'test',
         'metric': 'pass@1',
-        'difference': value,
-        'difference_low': value - half,
-        'difference_high': value + half,
-        'detectable': 1.4 * half,
-        'problems': 400,
-    }
+    } | measured(value, half)
 
 
 def choices(*rows, reason='', gain=0.1):
@@ -22,8 +27,7 @@ def choices(*rows, reason='', gain=0.1):
             why = reason if data == 'strong' else ''
             key = {'model': row['model'], 'budget': row['budget'], 'data': data}
             scores.append(key | {'test': '' if why else 0.4, 'reason': why})
-            over = {'difference': gain, 'difference_low': gain - 0.03, 'difference_high': gain + 0.03}
-            gains.append(key | {'split': 'test'} | over)
+            gains.append(key | {'split': 'test'} | measured(gain, 0.03))
     return verdict.choices(rows, scores, gains)
 
 
@@ -49,8 +53,36 @@ def test_no_difference_measurable_names_what_would_go_unseen():
     assert 'reliably find is 2.8 points' in chosen[0].detail
 
 
-def test_an_interval_that_ends_at_zero_is_no_difference():
-    assert choices(difference(0.02, 0.02))[0].use == 'either'
+def test_significant_is_what_holm_leaves_at_five_percent():
+    at, above = (difference(0.02) | {'p': p} for p in (0.05, 0.0501))
+    assert [choices(row)[0].use for row in (at, above)] == ['weak', 'either']
+
+
+def test_what_is_significant_alone_need_not_be_among_others():
+    (alone,) = choices(difference(0.022))  # p 0.03
+    assert alone.use == 'weak' and 'luck' not in alone.detail
+    chosen = choices(difference(0.022), difference(0.0, budget='high'))
+    assert [c.use for c in chosen] == ['either', 'either']
+    assert 'interval of the difference +0.2 to +4.2, without zero but not beyond luck among 2' in chosen[0].detail
+    assert 'luck' not in chosen[1].detail
+    assert verdict.headline(chosen).startswith('No difference measurable')
+
+
+def test_only_the_choices_are_weighed_among_one_another():
+    other = difference(0.0) | {'metric': 'maj@4'}
+    assert choices(difference(0.022), other)[0].use == 'weak'
+
+
+def test_tables_star_what_survives_and_say_what_only_stands_alone():
+    rows = significance.with_holm([difference(0.06), difference(0.022), difference(-0.05), difference(0.01)])
+    assert [cells.reading(r, 'A', 'B') for r in rows] == [
+        'A higher',
+        'no measurable difference: only by itself, not among all',
+        'B higher',
+        'no measurable difference',
+    ]
+    assert ['*' in cells.difference(r) for r in rows] == [True, False, True, False]
+    assert '4 comparisons' in cells.holm_note(rows)
 
 
 def test_mixed_results_are_told_as_mixed():
@@ -64,7 +96,7 @@ def test_some_won_and_the_rest_unclear():
 
 
 def test_one_side_without_survivors():
-    row = difference(0) | {'difference': '', 'difference_low': '', 'difference_high': '', 'detectable': ''}
+    row = difference(0) | {'difference': '', 'difference_low': '', 'difference_high': '', 'p': '', 'detectable': ''}
     chosen = choices(row, reason='0 survivors, not trained')
     assert chosen[0].use == 'weak' and chosen[0].figure == ''
     assert chosen[0].detail == 'strong data: 0 survivors, not trained; the weak data reached 40.0%'
@@ -90,8 +122,7 @@ def quality(value, budget='low', matching='compute'):
         'k_a': 3.0,
         'k_b': 1.0,
     }
-    row |= {'a': 0.6, 'b': 0.6 - value, 'difference': value}
-    row |= {'difference_low': value - 0.02, 'difference_high': value + 0.02}
+    row |= {'a': 0.6, 'b': 0.6 - value} | measured(value, 0.02)
     return [row | {'metric': 'coverage'}, row | {'metric': 'diversity'}]
 
 
