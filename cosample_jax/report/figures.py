@@ -41,7 +41,7 @@ def quality_curve(rows: Sequence[dict], metric: str, budgets: dict[str, dict[str
         axis.set_xlabel('samples a problem (k)')
         axis.set_ylim(bottom=0)
         axis.set_ylabel(METRIC_LABELS[metric])
-        axis.legend(loc='lower right' if metric == 'coverage' else 'upper left')
+        figure.legend(*axis.get_legend_handles_labels(), loc='outside upper center', ncols=2)
     return figure
 
 

@@ -102,7 +102,7 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .86rem; }
   figure { padding: .5rem .4rem .6rem; }
   th, td { padding: .4rem .55rem; }
   .scroll th:first-child, .scroll td:first-child { position: sticky; left: 0; background: var(--card); }
-  tbody th { white-space: normal; min-width: 6.8rem; max-width: 9rem; }
+  tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 6.8rem; max-width: 9rem; }
   .scroll thead th:first-child { background: var(--head); }
 }
 @media print { nav { display: none; } .card, .hero, figure, .table { break-inside: avoid; } }
