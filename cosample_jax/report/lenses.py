@@ -11,22 +11,31 @@ from cosample_jax.report.page import Column, Markup, tag
 
 @dataclass(frozen=True)
 class Lens:
-    """How a lens of :mod:`cosample_jax.budget` is called, what it counts, and what would fill it."""
+    """How a lens of :mod:`cosample_jax.budget` is called (`name`: within a sentence), what it counts, what fills it."""
 
     title: str
+    name: str
     unit: str
     counts: str
     needs: str
 
 
 LENSES = {
-    'params': Lens('2P FLOPs, as the paper', 'FLOPs', 'twice the parameters a generated token', ''),
-    'flops': Lens('All FLOPs', 'FLOPs', 'every matrix product, prompts and attention included', ''),
+    'params': Lens('2P FLOPs, as the paper', '2P FLOPs', 'FLOPs', 'twice the parameters a generated token', ''),
+    'flops': Lens('All FLOPs', 'all FLOPs', 'FLOPs', 'every matrix product, prompts and attention included', ''),
     'price': Lens(
-        'Price', 'US$', 'what an API asks for prompts and solutions', 'prices of both models, config.models.MODEL.price'
+        'Price',
+        'price',
+        'US$',
+        'what an API asks for prompts and solutions',
+        'prices of both models, config.models.MODEL.price',
     ),
     'chip_seconds': Lens(
-        'Chip-seconds', 'chip-seconds', 'what sampling took here, compilation included', 'pools sampled by this run'
+        'Chip-seconds',
+        'chip-seconds',
+        'chip-seconds',
+        'what sampling took here, compilation included',
+        'pools sampled by this run',
     ),
 }
 
@@ -80,7 +89,7 @@ def section(equal: Equal, draw) -> tuple[str, str, Markup] | None:
     ]
     missing = [lens for lens in LENSES if lens not in known]
     if missing:
-        each = (f'{LENSES[lens].title.lower()} (needs {LENSES[lens].needs})' for lens in missing)
+        each = (f'{LENSES[lens].name} (needs {LENSES[lens].needs})' for lens in missing)
         parts.append(page.paragraph(f'Not known for this run: {"; ".join(each)}.', 'soft'))
     return 'lenses', 'At equal cost', page.section('lenses', 'At equal cost', *parts)
 
@@ -142,6 +151,18 @@ def reading(row: dict) -> str:
     else:
         words = f'{end or start} better, no flip in the range sampled' if end or start else 'equal in the range sampled'
     return words if row['share'] >= 0.95 else f'{words} (unsure: so in {page.percent(row["share"], 0)} of the draws)'
+
+
+def sentence(flips: Sequence[dict]) -> str:
+    """What the lenses say of the problems solved, for the verdict; '' where they compare nothing."""
+    rows = [row for row in flips if row['metric'] == 'coverage' and row['start'] != '']
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        told.setdefault(reading(row), []).append(LENSES[row['lens']].name)
+    if not told or len({(row['model_a'], row['model_b']) for row in rows}) > 1:
+        return ''
+    each = '; '.join(f'by {" and ".join(names)}, {words}' for words, names in told.items())
+    return f'Problems solved at equal cost: {each}.'
 
 
 def _table(rows):

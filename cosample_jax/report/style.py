@@ -105,6 +105,16 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .86rem; }
   tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 6.8rem; max-width: 9rem; }
   .scroll thead th:first-child { background: var(--head); }
 }
-@media print { nav { display: none; } .card, .hero, figure, .table { break-inside: avoid; } }
+@media print {
+  nav, .files { display: none; }
+  body { background: #ffffff; font-size: 10.5pt; }
+  main { padding: 0; max-width: none; }
+  h2, h3, .table .title { break-after: avoid; }
+  .card, .choice, figure, tr { break-inside: avoid; }
+  .hero, figure, .table, .card { box-shadow: none; }
+  .table, .table .scroll { overflow: visible; }
+  .figures, .figures.three { grid-template-columns: 1fr 1fr; }
+  th, td { padding: .25rem .4rem; white-space: normal; }
+}
 """
 )

@@ -35,3 +35,16 @@ def test_without_a_lens_the_reason_is_told():
     assert lenses.section(lenses.Equal(), None) is None
     _, _, html = lenses.section(lenses.Equal(note='runs/x has imported samples'), None)
     assert 'not known: runs/x has imported samples.' in html
+
+
+def test_the_verdict_names_what_each_lens_says():
+    def flip(lens, **fields):
+        return row(lens=lens, metric='coverage', model_a='weak', model_b='strong', **fields)
+
+    never = {'crossing': '', 'start_winner': 'strong'}
+    text = lenses.sentence([flip('params', **never), flip('flops'), flip('chip_seconds', **never)])
+    assert text == (
+        'Problems solved at equal cost: by 2P FLOPs and chip-seconds, strong better, no flip in the range sampled; '
+        'by all FLOPs, weak better up to 48.5M, strong beyond.'
+    )
+    assert lenses.sentence([]) == lenses.sentence([flip('flops', start='')]) == ''
