@@ -84,7 +84,7 @@ def section(equal: Equal, draw) -> tuple[str, str, Markup] | None:
             'The same samples against what they cost. Above each other stand equal costs, so the higher curve is the '
             'better buy; a vertical line marks where that changes. Each curve begins at one sample a problem.'
         ),
-        tag('div', *made, class_='figures three' if len(made) == 3 else 'figures'),
+        tag('div', *made, class_=f'figures {_WORDS.get(len(made), "")}'.strip()),
         _table(equal.flips),
     ]
     missing = [lens for lens in LENSES if lens not in known]
@@ -94,6 +94,7 @@ def section(equal: Equal, draw) -> tuple[str, str, Markup] | None:
     return 'lenses', 'At equal cost', page.section('lenses', 'At equal cost', *parts)
 
 
+_WORDS = {3: 'three', 4: 'four'}
 _METRICS = {'coverage': 'problems solved', 'diversity': 'unique solutions'}
 _AXES = {'coverage': 'problems solved, %', 'diversity': 'unique correct a problem'}
 
@@ -127,7 +128,7 @@ def _ticks(low, high):
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
-        if len(ticks) <= 5:
+        if len(ticks) <= 5 and sum(len(quantity(tick)) for tick in ticks) <= 20:  # else the labels meet
             return ticks
     return ticks[:: math.ceil(len(ticks) / 5)]
 
@@ -143,10 +144,13 @@ _PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E')
 
 def reading(row: dict) -> str:
     """A row of `lenses.flips` in words."""
-    if row['start'] == '':
-        return 'no cost at which both were sampled'
     start, end = row['start_winner'], row['end_winner']
-    if row['crossing'] != '':
+    if row['end'] == '' and not start:
+        return 'no cost at which both were sampled'
+    if row['end'] == '':
+        other = row['model_b' if start == row['model_a'] else 'model_a']
+        words = f'{start} better, all its samples costing no more than one of {other}'
+    elif row['crossing'] != '':
         words = f'{start} better up to {quantity(row["crossing"])}, {end} beyond'
     else:
         words = f'{end or start} better, no flip in the range sampled' if end or start else 'equal in the range sampled'
@@ -155,7 +159,7 @@ def reading(row: dict) -> str:
 
 def sentence(flips: Sequence[dict]) -> str:
     """What the lenses say of the problems solved, for the verdict; '' where they compare nothing."""
-    rows = [row for row in flips if row['metric'] == 'coverage' and row['start'] != '']
+    rows = [row for row in flips if row['metric'] == 'coverage' and (row['end'] != '' or row['start_winner'])]
     told: dict[str, list[str]] = {}
     for row in rows:
         told.setdefault(reading(row), []).append(LENSES[row['lens']].name)
