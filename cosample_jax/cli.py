@@ -133,13 +133,14 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
     known = _flags_of(verb)
     values = flags.FlagValues()
     for flag_name, flag in known.items():
-        define = {int: flags.DEFINE_integer, bool: flags.DEFINE_boolean, str: flags.DEFINE_string}[flag.kind]
+        define = {int: flags.DEFINE_integer, bool: flags.DEFINE_boolean, str: flags.DEFINE_string}
+        define = (define | {list: flags.DEFINE_multi_string})[flag.kind]
         define(flag_name, None, flag.help, flag_values=values)
     overrides = [arg for arg in argv if arg.lstrip('-').removeprefix('no').startswith('config.')]
     if not verb.config and overrides:
         raise UserError(f'`cosample {name}` takes no configuration, so no {overrides[0]}')
     try:
-        rest = values(['cosample', *argv], known_only=True)[1:]
+        rest = values(['cosample', *_one_value_each(argv, known)], known_only=True)[1:]
         config = None
         if verb.config:
             config = _load_config(values.config, values.workdir or '', verb.config_needed or bool(overrides))
@@ -165,6 +166,23 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
 
         args.config = finalize(config)
     return args
+
+
+def _one_value_each(argv: list[str], known: dict[str, Flag]) -> list[str]:
+    """`--compare A B` as `--compare=A --compare=B`: a flag that is a list takes what follows up to the next flag."""
+    spread, taking = [], ''
+    for arg in argv:
+        if arg.startswith('-'):
+            name = arg.lstrip('-').partition('=')[0]
+            taking = name if name in known and known[name].kind is list else ''
+            spread.append(arg)
+        elif taking:
+            if spread[-1].lstrip('-') == taking:
+                spread.pop()
+            spread.append(f'--{taking}={arg}')
+        else:
+            spread.append(arg)
+    return spread
 
 
 def _flags_of(verb: Verb) -> dict[str, Flag]:

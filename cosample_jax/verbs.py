@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of a verb; its value is of `kind`, and the default is ''/0 unless `required`."""
+    """A flag of a verb; its value is of `kind`, and the default is ''/0/[] unless `required`. A list is of all values
+    up to the next flag.
+    """
 
     help: str
     kind: type = str
@@ -48,7 +50,16 @@ VERBS = {
     'analyze': Verb('coverage, diversity and false positives of the pools'),
     'finetune': Verb('train every model on every data set'),
     'evaluate': Verb('measure the trained models on the test problems'),
-    'report': Verb('write report/index.html with its figures and tables'),
+    'report': Verb(
+        'write report/index.html with its figures and tables, or compare finished runs',
+        'cosample_jax.commands.report',
+        (
+            ('compare', Flag('workdirs of finished runs, at least two: one page on them, written to --output', list)),
+            ('output', Flag('with --compare: directory of the page; runs/comparison unless given')),
+        ),
+        config_needed=False,
+        workdir='name',
+    ),
     'forecast': Verb(
         'say from a few graded samples a problem which source to take at the full budget, or that they are too few',
         'cosample_jax.commands.forecast',

@@ -173,6 +173,27 @@ def seeded_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
     return _difference(value, low, high, p, error, a.shape[1], detectable)
 
 
+def unpaired_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
+    """Mean of a - b over DIFFERENT problems, each side bootstrapped alone: over its problems, and its seeds if several.
+
+    Args:
+        a, b: [seeds of a, problems of a] and [seeds of b, problems of b].
+
+    Returns:
+        As `paired_difference`; `problems` are those of the smaller side.
+    """
+    a, b = np.atleast_2d(np.asarray(a, np.float64)), np.atleast_2d(np.asarray(b, np.float64))
+    rng = np.random.default_rng(seed)
+    # Other draws for b: with the same ones two sides of equally many problems would be paired by chance.
+    means = (resampled_means(x.T, draws, each) for x, each in ((a, seed), (b, seed + 1)))
+    drawn_a, drawn_b = ((x * _seed_weights(rng, x.shape[1], draws)).sum(1) for x in means)
+    sampled = drawn_a - drawn_b
+    low, high = quantiles(sampled[:, None])[:, 0]
+    problems = min(a.shape[1], b.shape[1])
+    error = float(sampled.std(ddof=1)) if problems > 1 else float('inf')
+    return _difference(a.mean() - b.mean(), low, high, error, problems)
+
+
 def _seed_weights(rng, seeds, draws):
     return rng.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds
 

@@ -41,7 +41,10 @@ def flips(sources: Sequence[quality.Source], costs: Costs, seed: int = 0) -> lis
     the difference a - b with its interval and its `winner` ('' where they are equal). Where the winners differ,
     `crossing` is where the curves cross for the last time. Problems are resampled for all of it, the same for a and b:
     `share` is the share of draws with the same winners at both ends, and the interval of the crossing is over those.
-    `ratio` is what a sample of b costs in samples of a. Without a common range all but `ratio` is ''.
+    `ratio` is what a sample of b costs in samples of a.
+
+    Where all of one pool costs no more than one sample a problem of the other source, it is held against that sample:
+    `start_winner` is that pool's source or '' (more of it might do better still), and there is no `end` ('').
     """
     rows = []
     for (lens, of), metric, (a, b) in itertools.product(costs.items(), METRICS, itertools.combinations(sources, 2)):
@@ -71,21 +74,22 @@ def _flip(a, b, name_a, name_b, seed):
     row = dict.fromkeys(_COLUMNS, '')
     (cost_a, values_a), (cost_b, values_b) = a, b
     start, end = max(cost_a[0], cost_b[0]), min(cost_a[-1], cost_b[-1])
-    if start >= end:
-        return row
     every = np.concatenate([cost_a, cost_b])
-    grid = np.unique(np.concatenate([[start, end], every[(every > start) & (every < end)]]))
+    grid = np.unique(np.concatenate([[start, max(start, end)], every[(every > start) & (every < end)]]))
     gap = values_a @ _weights(cost_a, grid) - values_b @ _weights(cost_b, grid)
     drawn = intervals.resampled_means(gap, seed=seed)
     mean = gap.mean(0)[None]
     winners = _winners(mean)[0]
     alike = (_winners(drawn) == winners).all(1)
     bounds = intervals.quantiles(drawn[:, [0, -1]])
-    for place, (end_name, cost) in enumerate((('start', start), ('end', end))):
+    ends = [('start', start), ('end', end)] if end > start else [('start', start)]
+    for place, (end_name, cost) in enumerate(ends):
         row |= {end_name: float(cost), f'{end_name}_difference': float(mean[0, -place])}
         row |= {f'{end_name}_low': bounds[0, place], f'{end_name}_high': bounds[1, place]}
         row[f'{end_name}_winner'] = {1: name_a, -1: name_b, 0: ''}[int(winners[place])]
     row['share'] = float(alike.mean())
+    if len(ends) == 1 and row['start_winner'] != (name_a if cost_a[-1] <= start else name_b):
+        row['start_winner'] = ''
     if winners[0] * winners[1] < 0:
         row['crossing'] = float(_crossings(mean, grid)[0])
         low, high = intervals.quantiles(_crossings(drawn[alike], grid)[:, None])[:, 0]
@@ -94,7 +98,10 @@ def _flip(a, b, name_a, name_b, seed):
 
 
 def _weights(costs, grid):
-    """[points, grid]: what `values @ weights` interpolates linearly."""
+    """[points, grid]: what `values @ weights` interpolates linearly, and holds beyond the last of the costs."""
+    if len(costs) == 1:
+        return np.ones((1, len(grid)))
+    grid = np.minimum(grid, costs[-1])
     right = np.clip(np.searchsorted(costs, grid), 1, len(costs) - 1)
     part = (grid - costs[right - 1]) / (costs[right] - costs[right - 1])
     weights = np.zeros((len(costs), len(grid)))

@@ -121,12 +121,12 @@ def _split_columns(split, results, votes, seed):
     row = {}
     low, high = '', ''
     if results:
-        low, high = _score_interval([r['pass@1'] for r in results], seed)
+        low, high = score_interval([r['pass@1'] for r in results], seed)
     row |= {split: _mean(np.mean(r['pass@1']) for r in results), f'{split}_low': low, f'{split}_high': high}
     row[f'{split}_problems'] = len(results[0]['pass@1']) if results else ''
     for k in votes:
         values = [r['maj@k'][str(k)] for r in results if str(k) in r.get('maj@k', {})]
-        low, high = _score_interval(values, seed) if values else ('', '')
+        low, high = score_interval(values, seed) if values else ('', '')
         row |= {f'{split}_maj@{k}': _mean(map(np.mean, values))}
         row |= {f'{split}_maj@{k}_low': low, f'{split}_maj@{k}_high': high}
     wrong = sum(r['fpr']['wrong'] for r in results if 'fpr' in r)
@@ -139,8 +139,8 @@ def _split_columns(split, results, votes, seed):
     }
 
 
-def _score_interval(values, seed):
-    """[seeds, problems] of right or wrong."""
+def score_interval(values, seed):
+    """Of the mean of [seeds, problems] of right or wrong: Wilson's, or with several seeds the bootstrap's."""
     values = np.array(values)
     if len(values) == 1:
         return intervals.wilson(int(values.sum()), values.shape[1])

@@ -109,7 +109,7 @@ def style():
         yield
 
 
-def canvas(width=5.4, height=3.7, rows=1, **options):
+def canvas(width=4.8, height=3.6, rows=1, **options):
     """(figure, axis or axes) of so many inches; close to how large letters of 11 points are on the page."""
     import matplotlib
 

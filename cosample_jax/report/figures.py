@@ -41,7 +41,7 @@ def quality_curve(rows: Sequence[dict], metric: str, budgets: dict[str, dict[str
         axis.set_xlabel('samples a problem (k)')
         axis.set_ylim(bottom=0)
         axis.set_ylabel(METRIC_LABELS[metric])
-        axis.legend(loc='lower right' if metric == 'coverage' else 'upper left')
+        figure.legend(*axis.get_legend_handles_labels(), loc='outside upper center', ncols=2)
     return figure
 
 
@@ -69,7 +69,7 @@ def levels(rows: Sequence[dict]):
         axis.set_xticks([row['level'] for row in rows], [f'{row["level"]}\nn={row["problems"]}' for row in rows])
         axis.set_xlabel('difficulty level')
         axis.set_ylabel('problems solved, %')
-        axis.set_ylim(0, 104)
+        axis.set_ylim(-3, 104)
         axis.grid(axis='y', color=GRID, linewidth=0.8)
         figure.legend(loc='outside upper center', ncols=2)
     return figure
@@ -90,7 +90,7 @@ def overlap(rows: Sequence[dict]):
             left = 0
             for part, colour, hatch, ink in (
                 ('both', GREY, '', PAPER),
-                ('only_a', BLUE, '', PAPER),
+                ('only_a', BLUE, '\\\\\\', PAPER),
                 ('only_b', LIGHT_ORANGE, '///', INK),
                 ('neither', PALE, '', INK),
             ):
@@ -124,7 +124,7 @@ def overlap(rows: Sequence[dict]):
             f'only {b if same else "the second"}',
             'neither',
         )
-        looks = ((GREY, ''), (BLUE, ''), (LIGHT_ORANGE, '///'), (PALE, ''))
+        looks = ((GREY, ''), (BLUE, '\\\\\\'), (LIGHT_ORANGE, '///'), (PALE, ''))
         handles = [
             patches.Patch(facecolor=c, hatch=h, edgecolor=PAPER if h else EDGE, label=label)
             for (c, h), label in zip(looks, labels, strict=True)
@@ -168,7 +168,7 @@ def forest(rows: Sequence[dict]):
         # Rows of one model and budget stand together, test above functional.
         places = {key: i for i, key in enumerate(dict.fromkeys((r['model'], r['budget']) for r in rows))}
         splits = list(dict.fromkeys(row['split'] for row in rows))
-        figure, axis = canvas(width=6.0, height=1.4 + 0.46 * len(places))
+        figure, axis = canvas(width=5.2, height=1.4 + 0.46 * len(places))
         axis.axvline(0, color=INK, linewidth=1)
         for row in rows:
             first = row['split'] == splits[0]
@@ -191,7 +191,7 @@ def forest(rows: Sequence[dict]):
         axis.set_ylim(len(places) - 0.5, -0.5)
         reach = max([abs(100 * row[end]) for row in rows for end in ('difference_low', 'difference_high')], default=5)
         axis.set_xlim(-1.12 * reach, 1.12 * reach)
-        axis.set_xlabel('pass@1, points:  ← strong data better   |   weak data better →')
+        axis.set_xlabel('pass@1, points:  ← strong better  |  weak better →')
         axis.grid(axis='x', color=GRID, linewidth=0.8)
         if len(splits) > 1:
             for i, split in enumerate(splits):

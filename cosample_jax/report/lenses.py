@@ -11,22 +11,31 @@ from cosample_jax.report.page import Column, Markup, tag
 
 @dataclass(frozen=True)
 class Lens:
-    """How a lens of :mod:`cosample_jax.budget` is called, what it counts, and what would fill it."""
+    """How a lens of :mod:`cosample_jax.budget` is called (`name`: within a sentence), what it counts, what fills it."""
 
     title: str
+    name: str
     unit: str
     counts: str
     needs: str
 
 
 LENSES = {
-    'params': Lens('2P FLOPs, as the paper', 'FLOPs', 'twice the parameters a generated token', ''),
-    'flops': Lens('All FLOPs', 'FLOPs', 'every matrix product, prompts and attention included', ''),
+    'params': Lens('2P FLOPs, as the paper', '2P FLOPs', 'FLOPs', 'twice the parameters a generated token', ''),
+    'flops': Lens('All FLOPs', 'all FLOPs', 'FLOPs', 'every matrix product, prompts and attention included', ''),
     'price': Lens(
-        'Price', 'US$', 'what an API asks for prompts and solutions', 'prices of both models, config.models.MODEL.price'
+        'Price',
+        'price',
+        'US$',
+        'what an API asks for prompts and solutions',
+        'prices of both models, config.models.MODEL.price',
     ),
     'chip_seconds': Lens(
-        'Chip-seconds', 'chip-seconds', 'what sampling took here, compilation included', 'pools sampled by this run'
+        'Chip-seconds',
+        'chip-seconds',
+        'chip-seconds',
+        'what sampling took here, compilation included',
+        'pools sampled by this run',
     ),
 }
 
@@ -75,16 +84,17 @@ def section(equal: Equal, draw) -> tuple[str, str, Markup] | None:
             'The same samples against what they cost. Above each other stand equal costs, so the higher curve is the '
             'better buy; a vertical line marks where that changes. Each curve begins at one sample a problem.'
         ),
-        tag('div', *made, class_='figures three' if len(made) == 3 else 'figures'),
+        tag('div', *made, class_=f'figures {_WORDS.get(len(made), "")}'.strip()),
         _table(equal.flips),
     ]
     missing = [lens for lens in LENSES if lens not in known]
     if missing:
-        each = (f'{LENSES[lens].title.lower()} (needs {LENSES[lens].needs})' for lens in missing)
+        each = (f'{LENSES[lens].name} (needs {LENSES[lens].needs})' for lens in missing)
         parts.append(page.paragraph(f'Not known for this run: {"; ".join(each)}.', 'soft'))
     return 'lenses', 'At equal cost', page.section('lenses', 'At equal cost', *parts)
 
 
+_WORDS = {3: 'three', 4: 'four'}
 _METRICS = {'coverage': 'problems solved', 'diversity': 'unique solutions'}
 _AXES = {'coverage': 'problems solved, %', 'diversity': 'unique correct a problem'}
 
@@ -118,7 +128,7 @@ def _ticks(low, high):
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
-        if len(ticks) <= 5:
+        if len(ticks) <= 5 and sum(len(quantity(tick)) for tick in ticks) <= 20:  # else the labels meet
             return ticks
     return ticks[:: math.ceil(len(ticks) / 5)]
 
@@ -134,14 +144,29 @@ _PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E')
 
 def reading(row: dict) -> str:
     """A row of `lenses.flips` in words."""
-    if row['start'] == '':
-        return 'no cost at which both were sampled'
     start, end = row['start_winner'], row['end_winner']
-    if row['crossing'] != '':
+    if row['end'] == '' and not start:
+        return 'no cost at which both were sampled'
+    if row['end'] == '':
+        other = row['model_b' if start == row['model_a'] else 'model_a']
+        words = f'{start} better, all its samples costing no more than one of {other}'
+    elif row['crossing'] != '':
         words = f'{start} better up to {quantity(row["crossing"])}, {end} beyond'
     else:
         words = f'{end or start} better, no flip in the range sampled' if end or start else 'equal in the range sampled'
     return words if row['share'] >= 0.95 else f'{words} (unsure: so in {page.percent(row["share"], 0)} of the draws)'
+
+
+def sentence(flips: Sequence[dict]) -> str:
+    """What the lenses say of the problems solved, for the verdict; '' where they compare nothing."""
+    rows = [row for row in flips if row['metric'] == 'coverage' and (row['end'] != '' or row['start_winner'])]
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        told.setdefault(reading(row), []).append(LENSES[row['lens']].name)
+    if not told or len({(row['model_a'], row['model_b']) for row in rows}) > 1:
+        return ''
+    each = '; '.join(f'by {" and ".join(names)}, {words}' for words, names in told.items())
+    return f'Problems solved at equal cost: {each}.'
 
 
 def _table(rows):

@@ -80,7 +80,8 @@ def _verdict(run, draw):
         parts.append(
             page.paragraph('No model was trained in this run: this verdict is about the solutions alone.', 'soft')
         )
-    parts.append(tag('ul', *(tag('li', s) for s in verdict.quality_sentences(run.matched)), class_='plain'))
+    sentences = [*verdict.quality_sentences(run.matched), *filter(None, [lenses.sentence(run.equal.flips)])]
+    parts.append(tag('ul', *(tag('li', s) for s in sentences), class_='plain'))
     if chosen:
         more = {(row['model'], row['budget']): surer.sentence(row) for row in run.precision}
         cards = (_choice_card(choice, more.get((choice.model, choice.budget), '')) for choice in chosen)

@@ -62,6 +62,7 @@ ul.plain, ol.plain { padding-left: 1.1rem; margin: .5rem 0; max-width: 80ch; }
 ul.plain li, ol.plain li { margin: .3rem 0; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(25rem, 100%), 1fr)); gap: 1rem; margin: 1rem 0; }
 .figures.three { grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); }
+.figures.four { grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .8rem .8rem .7rem; box-shadow: var(--shadow); min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; max-width: 38rem; margin: 0 auto; }
 figure.single { margin: 1rem 0; }
@@ -102,9 +103,19 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .86rem; }
   figure { padding: .5rem .4rem .6rem; }
   th, td { padding: .4rem .55rem; }
   .scroll th:first-child, .scroll td:first-child { position: sticky; left: 0; background: var(--card); }
-  tbody th { white-space: normal; min-width: 6.8rem; max-width: 9rem; }
+  tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 6.8rem; max-width: 9rem; }
   .scroll thead th:first-child { background: var(--head); }
 }
-@media print { nav { display: none; } .card, .hero, figure, .table { break-inside: avoid; } }
+@media print {
+  nav, .files { display: none; }
+  body { background: #ffffff; font-size: 10.5pt; }
+  main { padding: 0; max-width: none; }
+  h2, h3, .table .title { break-after: avoid; }
+  .card, .choice, figure, tr { break-inside: avoid; }
+  .hero, figure, .table, .card { box-shadow: none; }
+  .table, .table .scroll { overflow: visible; }
+  .figures, .figures.three, .figures.four { grid-template-columns: 1fr 1fr; }
+  th, td { padding: .25rem .4rem; white-space: normal; }
+}
 """
 )

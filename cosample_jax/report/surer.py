@@ -28,18 +28,21 @@ def _more(row, aim):
     return ' or '.join(ways) or 'more test problems and more training seeds; neither is enough alone'
 
 
-def seeds(timings: Sequence[dict], trained: int, now: int, wanted: int = 3) -> str:
-    """What `wanted` training seeds instead of `now` would cost, by what `trained` models took; '' if that is unknown.
+SEEDS = 3  # a claim about the method needs
+
+
+def seeds(timings: Sequence[dict], trained: int, now: int) -> str:
+    """What SEEDS training seeds instead of `now` would cost, by what `trained` models took; '' if that is unknown.
 
     A stage that was interrupted has timed a part of its work only.
     """
     took = {row['stage']: row for row in timings if row['stage'] in ('finetune', 'evaluate')}
-    if now >= wanted or not trained or len(took) < 2 or any(row['attempts'] > 1 for row in took.values()):
+    if now >= SEEDS or not trained or len(took) < 2 or any(row['attempts'] > 1 for row in took.values()):
         return ''
-    more = wanted / now - 1
+    more = SEEDS / now - 1
     tuning, testing = (_duration(more * took[stage]['seconds']) for stage in ('finetune', 'evaluate'))
     return (
-        f'{wanted} seeds would be {round(more * trained):,} more trained models: about {tuning} of fine-tuning and '
+        f'Three seeds would be {round(more * trained):,} more trained models: about {tuning} of fine-tuning and '
         f'{testing} of evaluation, going by this run.'
     )
 

@@ -54,9 +54,14 @@ def test_a_flip_that_hangs_on_few_problems_is_unsure():
     assert row['crossing_low'] < row['crossing'] < row['crossing_high']
 
 
-def test_sources_that_never_cost_the_same_are_not_compared():
-    row = flip([source('weak', 3, [3]), source('strong', 2, [1])], {'weak': Cost(1.0), 'strong': Cost(10.0)})
-    assert row['ratio'] == 10 and row['start'] == row['end_winner'] == row['share'] == ''
+def test_a_pool_that_costs_less_than_one_sample_is_held_against_it():
+    costs = {'weak': Cost(1.0), 'strong': Cost(10.0)}
+    row = flip([source('weak', 3, [3, 2]), source('strong', 2, [1, 1])], costs)
+    assert row['ratio'] == row['start'] == 10 and row['end'] == row['end_winner'] == row['crossing'] == ''
+    assert (row['start_winner'], row['start_difference'], row['share']) == ('weak', 2.0, 1.0)
+    # The dearer source being better says nothing: the cheaper one could have drawn more.
+    row = flip([source('weak', 3, [0, 0]), source('strong', 1, [1, 1])], costs)
+    assert (row['start_winner'], row['start_difference'], row['end']) == ('', -1.0, '')
 
 
 def test_the_last_of_several_crossings_counts():

@@ -41,7 +41,7 @@ def timings(attempts=1):
 
 def test_more_seeds_cost_what_this_one_took():
     assert surer.seeds(timings(), 18, 1) == (
-        '3 seeds would be 36 more trained models: about 8.3 minutes of fine-tuning and 80 seconds of evaluation, '
+        'Three seeds would be 36 more trained models: about 8.3 minutes of fine-tuning and 80 seconds of evaluation, '
         'going by this run.'
     )
 

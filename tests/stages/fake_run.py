@@ -161,6 +161,8 @@ def make_run(root, config=None, evaluated=True, timed=True):
     for model, (able, wrong_reasoning, ways) in SOURCES.items():
         write_pool(workdir, 'train', model, problems, counts[model], able, wrong_reasoning, ways)
     if evaluated:
+        for split, count in (('test', config.task.num_test), ('functional', config.task.num_functional)):
+            workdir.write_problems(split, make_problems(split, count))
         records.write_json(workdir.path('evaluate', 'results.json'), make_results(config))
     if timed:
         seconds = dict(zip(STAGES, (2.1, 0.2, 48.3, 3.4, 0.8, 1.9, 171.0, 64.2), strict=True))
