@@ -22,6 +22,7 @@ import numpy as np
 from cosample_jax import allocating, cli
 from cosample_jax.analysis import allocation, intervals
 from cosample_jax.analysis.diversity import FORMS
+from cosample_jax.records import read_json
 from cosample_jax.workdir import Workdir
 
 BUDGETS = (1, 2, 4, 10)  # strong samples a problem
@@ -72,7 +73,7 @@ def sources_of(mixture, ratio, budget, problems) -> list[allocation.Source]:
 
 def replay(directory: str, orders: str = '20') -> None:
     workdir = Workdir(directory)
-    config = cli.parse_flags('analyze', [f'--workdir={directory}']).config
+    ratio = read_json(workdir.path('config.json'))['budget']['ratio']
     told = workdir.problems('train')
     problems = allocation.Problems([p.id for p in told], [(p.level, p.subject) for p in told])
     at = {id: place for place, id in enumerate(problems.ids)}
@@ -82,7 +83,7 @@ def replay(directory: str, orders: str = '20') -> None:
     print('| budget | sources | policy | coverage, % | over uniform | unique correct | kept | used before, % | s |')
     print('|---|---|---|---|---|---|---|---|---|')
     for budget, (name, mixture) in itertools.product(BUDGETS, MIXTURES.items()):
-        sources = sources_of(mixture, config.budget.ratio, budget, len(told))
+        sources = sources_of(mixture, ratio, budget, len(told))
         plain = None
         for policy in ('uniform', 'cascade', 'adaptive') if len(sources) == 2 else ('uniform', 'adaptive'):
             start = time.monotonic()
