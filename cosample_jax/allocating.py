@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cosample_jax import budget as budget_lib
 from cosample_jax import cells, progress, sharding, tasks
+from cosample_jax import config as config_lib
 from cosample_jax.analysis import allocation
 from cosample_jax.grading.pool import grade_pool
 from cosample_jax.records import write_json
@@ -76,7 +78,7 @@ class _Pool:
     def __init__(self, config, workdir, source: allocation.Source, problems):
         self.source, self._workdir, self._problems = source, workdir, problems
         self._task = tasks.get(config.task.name)
-        self._flops = config.budget.flops_per_token[source.name]
+        self._flops = budget_lib.sample_cost(config_lib.num_params(config, source.name), tokens=1)
         self._at = {problem.id: place for place, problem in enumerate(problems)}
         # As the sample stage asks for it, so that a pool has the same samples whoever fills it.
         counts = cells.pool_counts(config, source.name, problems)

@@ -57,9 +57,11 @@ def test_the_budget_is_spent_to_the_last_sample_that_it_pays_for(policy, count, 
     assert len(rounds) <= allocation.ROUNDS + 1
 
 
-def test_thirds_add_up():
-    sources = sources_of(10 / 3, 0.0)
-    assert play('uniform', problems_of(5), sources, luck(chances_of(5))).sum() == 10
+@pytest.mark.parametrize('policy', allocation.POLICIES)
+def test_what_the_last_sample_lacks_by_rounding_is_no_reason_to_leave_it_out(policy):
+    sources = sources_of(7 / 2.944, 0.0, 2.944)
+    assert sources[0].budget / sources[0].cost < 7
+    assert play(policy, problems_of(5), sources, luck(chances_of(5))).sum() == 7
 
 
 @given(st.permutations(range(7)), st.sampled_from(list(allocation.POLICIES)))
@@ -159,9 +161,12 @@ def test_solved_problems_get_nothing_while_there_are_others():
 
 
 def test_when_all_are_solved_the_rest_goes_where_there_is_least():
+    """To what has few correct solutions, not few samples: every third of the odd problems' is correct."""
     outcomes = np.ones((10, 1, 200), bool)
-    counts = play('adaptive', problems_of(10), [Source('m', 1.0, 47)], outcomes).sum(0)
-    assert counts.sum() == 47 and np.ptp(counts) <= 1
+    outcomes[1::2] = np.arange(200) % 3 == 0
+    counts = play('adaptive', problems_of(10), [Source('m', 1.0, 240)], outcomes).sum(0)[:, 0]
+    assert counts.sum() == 240
+    assert counts[1::2].min() > 2 * counts[::2].max()
 
 
 def test_a_kind_that_fails_is_left_for_one_that_does_not():

@@ -34,6 +34,10 @@ def test_before_anything_is_known_nothing_is_hopeless():
     assert np.all(np.abs(means(nothing, nothing) - 0.5) < 0.1)
 
 
+def test_a_few_failures_of_one_problem_are_no_proof_for_another():
+    assert means([[4], [0]], [[0], [0]])[1, 0] > 0.15
+
+
 def test_a_failure_of_one_source_lowers_the_chance_with_the_other():
     (untried,), (failed,) = (means([[n, 0]], [[0, 0]])[:, 1] for n in (0, 3))
     assert failed < untried - 0.02
