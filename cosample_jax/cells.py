@@ -21,11 +21,12 @@ class Cell(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A problem with a solution to learn from, and which of its samples that is (0 for the reference)."""
+    """A problem with a solution to learn from, which of its samples that is (0 for the reference), and whose."""
 
     problem: Problem
     solution: str
     sample_index: int = 0
+    source: str = ''
 
 
 class Training(NamedTuple):
@@ -60,11 +61,11 @@ def training_data(config, workdir, data: str, level: str) -> Training:
     """
     problems = workdir.problems('train')
     if data == 'gold':
-        return Training([Kept(problem, problem.solution) for problem in problems if problem.solution], 0)
-    correct = {(g.problem_id, g.sample_index) for g in workdir.grades('train', data).read() if g.correct}
-    texts = {(s.problem_id, s.sample_index): s.text for s in workdir.pool('train', data).read()}
+        return Training([Kept(p, p.solution, source='gold') for p in problems if p.solution], 0)
+    correct = {key for key, right in _column(workdir.grades('train', data), 'correct') if right}
+    texts = dict(_column(workdir.pool('train', data), 'text'))
     kept = [
-        Kept(problem, texts[problem.id, index].strip(), index)
+        Kept(problem, texts[problem.id, index].strip(), index, data)
         for problem in problems
         for index in range(sample_count(config, data, level, problem.id))
         if (problem.id, index) in correct
@@ -72,3 +73,10 @@ def training_data(config, workdir, data: str, level: str) -> Training:
     tests = overlap.Quotes(p.question for split in config.evaluate.splits for p in workdir.problems(split))
     clean = [each for each in kept if not tests.quotes(each.solution)]
     return Training(clean, len(kept) - len(clean))
+
+
+def _column(store, name: str):
+    """((problem id, sample index), value) of each record, without its token ids."""
+    table = store.table((name,))
+    columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', name))
+    return (((problem_id, index), value) for problem_id, index, value in zip(*columns, strict=True))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cosample_jax.report import cells, data_quality, examples, figures, fine_tuning, page, paper, verdict
+from cosample_jax.report import audit, cells, data_quality, examples, figures, fine_tuning, page, paper, verdict
 from cosample_jax.report.page import Column, Markup, tag
 
 # draw(name, figure, alt, caption, single=False) -> HTML; saves the figure's files on the way.
@@ -27,6 +27,7 @@ class Run:
     gains: Sequence[dict] = ()
     gaps: Sequence[dict] = ()
     judges: Sequence[dict] = ()  # of the evaluated models
+    seen: Sequence[dict] = ()  # by the fine-tuned cells: `audit.seen`
     seeds: int = 0
     example: tuple | None = None
     timings: Sequence[dict] = ()
@@ -46,6 +47,7 @@ def sections(run: Run, draw: Draw) -> list[tuple[str, str, Markup]]:
         _verdict(run, draw),
         _experiment(run),
         *(data_quality.section(document, draw) for document in run.analyses.values()),
+        audit.section(run.analyses.get('train'), run.seen, draw),
         fine_tuning.section(run.scores, run.differences, run.gains, run.gaps, run.judges, run.seeds, draw)
         if run.scores
         else None,

@@ -10,8 +10,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from cosample_jax import cells, records, tasks
-from cosample_jax.analysis import agreement, quality, tables
+from cosample_jax import cells, overlap, records, tasks
+from cosample_jax.analysis import agreement, audit, quality, tables
 from cosample_jax.errors import UserError
 from cosample_jax.grading import judge as judge_lib
 
@@ -19,6 +19,7 @@ from cosample_jax.grading import judge as judge_lib
 # evaluate fine-tuned models has purposes of its own.
 PURPOSES = ('train', 'validation', 'test', 'functional', 'static')
 TABLES = ('curves', 'matched', 'by_level', 'overlap', 'kept', 'judges', 'agreement', 'models')
+AUDIT = ('audit_drops', 'audit_problems', 'audit_survivors', 'audit_groups')
 _VALID = {records.VALID: True, records.WRONG: False}
 
 
@@ -35,7 +36,7 @@ def run(config, workdir) -> dict:
         models = _models(workdir, purpose)
         if models:
             document = analyze(config, workdir, purpose, models)
-            for name in TABLES:
+            for name in (*TABLES, *AUDIT):
                 path = workdir.path('analysis', f'{purpose}_{name}.csv')
                 records.commit(path, tables.to_csv(document[name]))
             records.write_json(workdir.path('analysis', f'{purpose}.json'), document)
@@ -75,6 +76,14 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
         'agreement': agreement.agreement_table(judged),
         'models': [_model_row(source, pools[source.model]) for source in sources],
     }
+    drawn = _drawn(config, workdir, problems, pools) if purpose == 'train' else []
+    audits = (
+        audit.drops(drawn),
+        audit.evenness(drawn, len(problems)),
+        audit.histogram(drawn, len(problems)),
+        audit.groups(drawn, problems, config.seed),
+    )
+    document |= dict(zip(AUDIT, audits, strict=True))
     document = {name: tables.tidy(rows) for name, rows in document.items()}
     return document | {'purpose': purpose, 'judge': main, 'problems': len(problems), 'left_out': left_out}
 
@@ -83,21 +92,27 @@ class _Pool:
     """One model's samples, grades and the verdicts of the judge that counts, joined by problem."""
 
     def __init__(self, workdir, purpose, model, verdicts):
-        wanted = 'correct', 'answer'
+        wanted = 'correct', 'answer', 'symbolic'
         grades = _by_key(workdir.grades(purpose, model).table(wanted), wanted)
         table = workdir.pool(purpose, model).table(('text', 'finish', 'num_tokens'))
         self.model = model
         self.samples = defaultdict(list)  # problem id -> quality.Kept, or None for a sample that is not correct
-        columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
+        self.rows = []  # (problem id, index), tokens, finish, (correct, answer, symbolic)
+        self.texts = {}  # of the correct ones
+        names = 'problem_id', 'sample_index', 'text', 'finish', 'num_tokens'
+        columns = (table.column(name).to_pylist() for name in names)
         self.without_answer = 0
-        for problem_id, index, text in zip(*columns, strict=True):
+        for problem_id, index, text, finish, tokens in zip(*columns, strict=True):
             key = (problem_id, index)
             if key not in grades:
                 raise UserError(
                     f'the {purpose} pool of {model} has samples without a grade ({problem_id}, sample '
                     f'{index}): run `cosample grade` first'
                 )
-            correct, answer = grades[key]
+            correct, answer, _ = grades[key]
+            self.rows.append((key, tokens, finish, grades[key]))
+            if correct:
+                self.texts[key] = text
             here = self.samples[problem_id]
             here.append(quality.Kept(len(here), text, _VALID.get(verdicts.get(key))) if correct else None)
             self.without_answer += not answer
@@ -112,6 +127,39 @@ class _Pool:
             mean_tokens=float(self.tokens.mean()),
             flops_per_token=flops_per_token,
         )
+
+    def audited(self, counts, places, kept, tests) -> list[audit.Sample]:
+        """The first `counts` samples of each problem of `places`; `kept` holds the keys of those learned from."""
+        return [
+            audit.Sample(
+                places[key[0]],
+                tokens,
+                finish == 'length',
+                audit.fate(
+                    key in kept, correct, answer, finish, symbolic, lambda key=key: tests.quotes(self.texts[key])
+                ),
+            )
+            for key, tokens, finish, (correct, answer, symbolic) in self.rows
+            if key[0] in places and key[1] < counts[key[0]]
+        ]
+
+
+def _drawn(config, workdir, problems, pools) -> list[audit.Drawn]:
+    """What the run's training data was drawn from; nothing where pools or test problems are not the run's own."""
+    if not (set(config.roles.sources) <= pools.keys() and set(config.evaluate.splits) <= set(workdir.splits())):
+        return []
+    tests = overlap.Quotes(p.question for split in config.evaluate.splits for p in workdir.problems(split))
+    places = {problem.id: place for place, problem in enumerate(problems)}
+    drawn = []
+    for data, level in dict.fromkeys((c.data, c.budget) for c in cells.grid(config) if c.data != 'gold'):
+        kept = defaultdict(set)
+        for each in cells.training_data(config, workdir, data, level).kept:
+            kept[each.source].add((each.problem.id, each.sample_index))
+        for source in [data] if data in pools else [name for name in pools if name in kept]:
+            counts = {i: cells.sample_count(config, source, level, i) for i in places}
+            samples = pools[source].audited(counts, places, kept[source], tests)
+            drawn.append(audit.Drawn(data, level, source, samples))
+    return drawn
 
 
 def _by_key(table, columns):

@@ -9,7 +9,7 @@ import json
 
 from cosample_jax import config as config_lib
 from cosample_jax import records
-from cosample_jax.analysis import agreement, functional_gap, outcomes, tables
+from cosample_jax.analysis import agreement, audit, functional_gap, outcomes, tables
 from cosample_jax.errors import UserError
 from cosample_jax.report import examples, figures, page, sections
 
@@ -30,6 +30,7 @@ def run(config, workdir) -> dict:
     )
     gaps = tables.tidy(functional_gap.functional_gap(cells, _twins(workdir), seed))
     judges = _evaluated_judges(workdir, cells)
+    seen = tables.tidy(audit.seen(cells))
     content = sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
@@ -40,12 +41,13 @@ def run(config, workdir) -> dict:
         gains=gains,
         gaps=gaps,
         judges=judges,
+        seen=seen,
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
     )
     found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
-    made = _write_tables(workdir, analyses, **found, functional_gap=gaps, evaluated_judges=judges)
+    made = _write_tables(workdir, analyses, **found, functional_gap=gaps, evaluated_judges=judges, audit_cells=seen)
     drawn = []
 
     def draw(name, figure, alt, caption, single=False):
