@@ -51,7 +51,7 @@ def tokens(text: str) -> list[str]:
 
 def _grams(told: Sequence[str]) -> set[tuple[str, ...]]:
     """The n-grams, or the whole where it is shorter than one."""
-    return {tuple(told[i : i + N]) for i in range(max(1, len(told) - N + 1))}
+    return set(zip(*(told[i:] for i in range(N)), strict=False)) or {tuple(told)}
 
 
 def _skeleton(question: str) -> tuple[str, ...]:

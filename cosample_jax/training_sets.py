@@ -10,7 +10,7 @@ from cosample_jax.records import VALID, Grade, Problem, read_json
 
 
 class Kept(NamedTuple):
-    """A problem with a solution to learn from, and which sample of whom that is (0 of nobody for the reference)."""
+    """A problem with a solution to learn from, and which sample of whom that is (0 of 'gold' for the reference)."""
 
     problem: Problem
     solution: str
@@ -33,7 +33,7 @@ def training_data(config, workdir, data: str, level: str) -> Training:
     """
     problems = workdir.problems('train')
     if data == 'gold':
-        return Training([Kept(problem, problem.solution) for problem in problems if problem.solution], 0)
+        return Training([Kept(p, p.solution, source='gold') for p in problems if p.solution], 0)
     recipe = config.recipes.get(data)
     counts = drawn_counts(config, workdir, data, level, problems)
     keep = _filter(workdir, recipe.filter if recipe else 'answer', counts)

@@ -77,7 +77,7 @@ def test_a_source_alone_is_as_the_recipe_that_names_it(workdir):
         config, workdir, 'it', 'high'
     )
     gold = training_sets.training_data(config, workdir, 'gold', 'high').kept
-    assert [(each.solution, each.source) for each in gold] == [('It is.', '')] * 3
+    assert [(each.solution, each.source) for each in gold] == [('It is.', 'gold')] * 3
 
 
 def test_fewer_problems_are_the_same_ones_for_every_recipe_and_part_of_more(workdir):

@@ -222,6 +222,26 @@ def ratio_difference(a_part, a_whole, b_part, b_whole, draws: int = DRAWS, seed:
     return _difference(value, low, high, p, sampled.std(ddof=1), len(columns))
 
 
+def ratio_interval(part, whole, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Interval of sum(part) / sum(whole) of each column, drawing problems: [problems, columns] each -> [2, columns].
+
+    Wilson's, of the problems that the column has, where nothing or everything is part: there each draw is the same.
+    Not a number in a column that is empty.
+    """
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    drawn = resampled_means(np.hstack((part, whole)), draws, seed)
+    above, below = np.split(drawn, 2, axis=1)
+    shares = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    bounds = np.full((2, part.shape[1]), np.nan)
+    for column in np.flatnonzero(whole.any(0)):
+        sampled = shares[:, column]
+        bounds[:, column] = quantiles(sampled[~np.isnan(sampled)][:, None])[:, 0]
+        if part[:, column].sum() in (0, whole[:, column].sum()):
+            problems = np.count_nonzero(whole[:, column])
+            bounds[:, column] = wilson(np.count_nonzero(part[:, column]), problems)
+    return bounds
+
+
 def _difference(value, low, high, p, error, problems, widened=1.0):
     detectable = widened * DETECTABLE * max(error, 1 / problems)
     return Difference(*map(float, (value, low, high, p, error, detectable)), problems)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cosample_jax import records
-from cosample_jax.analysis import quality
+from cosample_jax.analysis import audit, quality
 from cosample_jax.errors import UserError
 
 _VALID = {records.VALID: True, records.WRONG: False}
@@ -35,14 +35,17 @@ class Pool:
         verdicts: Mapping[tuple, str] = {},
         counts: Mapping[str, int] | None = None,
     ):
-        wanted = 'correct', 'answer'
+        wanted = 'correct', 'answer', 'symbolic'
         grades = _by_key(workdir.grades(purpose, model).table(wanted), wanted)
         table = workdir.pool(purpose, model).table(('text', 'finish', 'num_tokens'))
         self.model = model
         self.samples = defaultdict(list)
-        columns = (table.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text'))
+        self._rows = []  # (problem id, index), tokens, finish, (correct, answer, symbolic)
+        self._texts = {}  # of the correct ones
+        names = 'problem_id', 'sample_index', 'text', 'finish', 'num_tokens'
+        columns = (table.column(name).to_pylist() for name in names)
         self.without_answer = 0
-        for problem_id, index, text in zip(*columns, strict=True):
+        for problem_id, index, text, finish, tokens in zip(*columns, strict=True):
             if counts and index >= counts[problem_id]:
                 continue
             key = (problem_id, index)
@@ -51,7 +54,10 @@ class Pool:
                     f'the {purpose} pool of {model} has samples without a grade ({problem_id}, sample '
                     f'{index}): run `cosample grade` first'
                 )
-            correct, answer = grades[key]
+            correct, answer, _ = grades[key]
+            self._rows.append((key, tokens, finish, grades[key]))
+            if correct:
+                self._texts[key] = text
             here = self.samples[problem_id]
             here.append(quality.Kept(len(here), text, _VALID.get(verdicts.get(key))) if correct else None)
             self.without_answer += not answer
@@ -67,6 +73,23 @@ class Pool:
             mean_tokens=float(self.tokens.mean()),
             flops_per_token=flops_per_token,
         )
+
+    def audited(self, counts: Mapping[str, int], places: Mapping[str, int], kept: set, tests) -> list[audit.Sample]:
+        """The first `counts` samples of each problem of `places`; `kept` holds the keys of those learned from, `tests`
+        knows who quotes a test problem (:class:`cosample_jax.overlap.Quotes`).
+        """
+        return [
+            audit.Sample(
+                places[key[0]],
+                tokens,
+                finish == 'length',
+                audit.fate(
+                    key in kept, correct, answer, finish, symbolic, lambda key=key: tests.quotes(self._texts[key])
+                ),
+            )
+            for key, tokens, finish, (correct, answer, symbolic) in self._rows
+            if key[0] in places and key[1] < counts[key[0]]
+        ]
 
 
 def _by_key(table, columns):

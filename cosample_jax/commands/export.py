@@ -45,7 +45,7 @@ def main(args) -> None:
 
 def _origin(config, workdir, source: str) -> dict:
     """Who wrote a solution, and how it was asked."""
-    if not source:
+    if source == 'gold':
         return {'source': 'gold', 'model': 'reference'}
     path = workdir.pool('train', source).directory / 'prompt.json'
     asked = read_json(path)['sha256'] if path.exists() else ''

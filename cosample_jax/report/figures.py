@@ -53,7 +53,7 @@ def levels(rows: Sequence[dict]):
         for i, ((side, model), look) in enumerate(zip(pair, styles_of([m for _, m in pair]).values(), strict=True)):
             x = [row['level'] + (-0.1, 0.1)[i] for row in rows]
             y, low, high = ([100 * r[f'{side}{end}'] for r in rows] for end in ('', '_low', '_high'))
-            errors = _errors(y, low, high)
+            errors = error_bars(y, low, high)
             axis.errorbar(x, y, errors, fmt='none', ecolor=look[0], elinewidth=1.6, capsize=3)
             k = rows[0][f'k_{side}']
             axis.plot(
@@ -75,7 +75,7 @@ def levels(rows: Sequence[dict]):
     return figure
 
 
-def _errors(y, low, high):
+def error_bars(y, low, high):
     return [
         [max(0, v - b) for v, b in zip(y, low, strict=True)],
         [max(0, b - v) for v, b in zip(y, high, strict=True)],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cosample_jax.report import (
     ablations,
+    audit,
     data_quality,
     examples,
     figures,
@@ -38,6 +39,7 @@ class Run:
     gains: Sequence[dict] = ()
     gaps: Sequence[dict] = ()
     judges: Sequence[dict] = ()  # of the evaluated models
+    seen: Sequence[dict] = ()  # by the fine-tuned cells: `audit.seen`
     seeds: int = 0
     example: tuple | None = None
     timings: Sequence[dict] = ()
@@ -61,6 +63,7 @@ def sections(run: Run, draw: Draw) -> list[tuple[str, str, Markup]]:
         _experiment(run),
         lenses.section(run.equal, draw),
         *(data_quality.section(document, draw) for document in run.analyses.values()),
+        audit.section(run.analyses.get('train'), run.seen, draw),
         fine_tuning.section(run.scores, run.differences, run.gains, run.gaps, run.judges, run.seeds, draw)
         if run.scores
         else None,

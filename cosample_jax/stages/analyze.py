@@ -10,9 +10,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from cosample_jax import budget, cells, records, tasks
+from cosample_jax import budget, cells, overlap, records, tasks, training_sets
 from cosample_jax import config as config_lib
-from cosample_jax.analysis import agreement, quality, tables
+from cosample_jax.analysis import agreement, audit, quality, tables
 from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
 from cosample_jax.grading import judge as judge_lib
@@ -21,6 +21,7 @@ from cosample_jax.grading import judge as judge_lib
 # evaluate fine-tuned models has purposes of its own.
 PURPOSES = ('train', 'validation', 'test', 'functional', 'static')
 TABLES = ('curves', 'matched', 'by_level', 'overlap', 'kept', 'judges', 'agreement', 'models')
+AUDIT = ('audit_drops', 'audit_problems', 'audit_survivors', 'audit_groups')
 
 
 def run(config, workdir) -> dict:
@@ -36,7 +37,7 @@ def run(config, workdir) -> dict:
         models = _models(workdir, purpose)
         if models:
             document = analyze(config, workdir, purpose, models)
-            for name in TABLES:
+            for name in (*TABLES, *AUDIT):
                 path = workdir.path('analysis', f'{purpose}_{name}.csv')
                 records.commit(path, tables.to_csv(document[name]))
             records.write_json(workdir.path('analysis', f'{purpose}.json'), document)
@@ -80,8 +81,31 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
         'agreement': agreement.agreement_table(judged),
         'models': [_model_row(source, pools[source.model]) for source in sources],
     }
+    drawn = _drawn(config, workdir, problems, pools) if purpose == 'train' else []
+    audits = (
+        audit.drops(drawn),
+        audit.evenness(drawn, len(problems)),
+        audit.histogram(drawn, len(problems)),
+        audit.groups(drawn, problems, config.seed),
+    )
+    document |= dict(zip(AUDIT, audits, strict=True))
     document = {name: tables.tidy(rows) for name, rows in document.items()}
     return document | {'purpose': purpose, 'judge': main, 'problems': len(problems), 'left_out': left_out}
+
+
+def _drawn(config, workdir, problems, pools) -> list[audit.Drawn]:
+    """What the run's training data was drawn from; nothing where pools or test problems are not the run's own."""
+    if not (set(config.roles.sources) <= pools.keys() and set(config.evaluate.splits) <= set(workdir.splits())):
+        return []
+    tests = overlap.Quotes(p.question for split in config.evaluate.splits for p in workdir.problems(split))
+    places = {problem.id: place for place, problem in enumerate(problems)}
+    drawn = []
+    for source, level in itertools.product(config.roles.sources, config.budget.levels):
+        learned = training_sets.training_data(config, workdir, source, level).kept
+        kept = {(each.problem.id, each.sample_index) for each in learned}
+        counts = {i: cells.sample_count(config, source, level, i) for i in places}
+        drawn.append(audit.Drawn(source, level, source, pools[source].audited(counts, places, kept, tests)))
+    return drawn
 
 
 def _models(workdir, purpose):

@@ -8,6 +8,8 @@ state.
 """
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import grain
@@ -141,6 +143,7 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
         checkpoint.drop_state(directory)
         runs.append(read_json(done) | {'weights': directory.name})
     return record | {
+        'seen': _seen(kept, examples, (i for step in range(steps) for i in chosen(step))),
         'trained': True,
         'reason': '',
         'steps': steps,
@@ -149,6 +152,31 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
         'lora_rank': settings.lora_rank,
         **max(runs, key=lambda run: run['validation_accuracy']),
     }
+
+
+def _seen(kept: list[cells.Kept], examples: list[packing.Example], drawn: Iterable[int]) -> list[dict]:
+    """What one run over the examples `drawn` sees of each source; `tokens` are positions of rows, of which
+    `loss_tokens` are learned.
+    """
+    times = Counter(drawn)
+    rows = []
+    for source in dict.fromkeys(each.source for each in kept):
+        own = [i for i, each in enumerate(kept) if each.source == source]
+        met = [kept[i] for i in own if times[i]]
+        count = sum(times[i] for i in own)
+        rows.append(
+            {
+                'source': source,
+                'kept': len(own),
+                'unique': len({(each.problem.id, each.solution) for each in met}),
+                'problems': len({each.problem.id for each in met}),
+                'examples': count,
+                'epochs': round(count / len(own), 3),
+                'tokens': sum(times[i] * packing.positions(examples[i]) for i in own),
+                'loss_tokens': sum(times[i] * sum(examples[i].learn) for i in own),
+            }
+        )
+    return rows
 
 
 def _lessons(data: str, level: str, chat: bool, config, workdir, tokenizer: Tokenizer) -> Lessons:

@@ -10,7 +10,7 @@ import json
 from cosample_jax import cells as cells_lib
 from cosample_jax import config as config_lib
 from cosample_jax import plan, records, spending, training_sets
-from cosample_jax.analysis import ablations, agreement, functional_gap, lenses, outcomes, precision, tables
+from cosample_jax.analysis import ablations, agreement, audit, functional_gap, lenses, outcomes, precision, tables
 from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
 from cosample_jax.report import data_quality, examples, page, sections
@@ -38,6 +38,7 @@ def run(config, workdir) -> dict:
     judges = _evaluated_judges(workdir, cells)
     errors = tables.tidy(precision.precision(cells))
     compared = _ablations(config, workdir, everything)
+    seen = tables.tidy(audit.seen(everything))
     content = sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
@@ -48,6 +49,7 @@ def run(config, workdir) -> dict:
         gains=gains,
         gaps=gaps,
         judges=judges,
+        seen=seen,
         seeds=len({cell['seed'] for cell in cells if cell['trained']}),
         example=_example(workdir, analyses),
         timings=_timings(workdir),
@@ -56,7 +58,13 @@ def run(config, workdir) -> dict:
         ablations=compared,
     )
     found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
-    found |= {'functional_gap': gaps, 'evaluated_judges': judges, 'precision': errors, 'ablations': compared}
+    found |= {
+        'functional_gap': gaps,
+        'evaluated_judges': judges,
+        'precision': errors,
+        'ablations': compared,
+        'audit_cells': seen,
+    }
     made = _write_tables(workdir, analyses, **found)
     gallery = Gallery(workdir.path('report', 'figures'))
     if content.equal.flips:  # no table of `tables`: chip-seconds are not the same again

@@ -119,6 +119,19 @@ def test_ratio_difference_without_samples_is_not_a_number():
     assert np.isnan(result.value) and np.isnan(result.p)
 
 
+def test_ratio_interval_draws_problems_and_is_never_certain():
+    rng = np.random.default_rng(6)
+    whole = rng.integers(0, 4, (60, 2)).astype(float)
+    part = np.stack([np.floor(whole[:, 0] * rng.random(60) * 1.3), whole[:, 1]], 1).clip(0, whole)
+    once, tenfold = intervals.ratio_interval(part, whole), intervals.ratio_interval(10 * part, 10 * whole)
+    np.testing.assert_allclose(once[:, 0], tenfold[:, 0])
+    share = part[:, 0].sum() / whole[:, 0].sum()
+    error = (part[:, 0] - share * whole[:, 0]).std() / 60**0.5 / whole[:, 0].mean()  # the delta method's
+    assert tuple(once[:, 0]) == pytest.approx((share - 1.96 * error, share + 1.96 * error), abs=0.02)
+    assert tuple(once[:, 1]) == intervals.wilson(np.count_nonzero(whole[:, 1]), np.count_nonzero(whole[:, 1]))
+    assert np.isnan(intervals.ratio_interval([[0.0]] * 3, [[0.0]] * 3)).all()
+
+
 def test_share_interval_is_not_certain_where_all_problems_agree():
     values = np.array([[0, 1, 0.5, 1], [0, 1, 0.5, 0]] * 10, float)
     bounds = intervals.share_interval(values)

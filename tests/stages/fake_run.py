@@ -146,6 +146,10 @@ def make_results(config, seed=0):
                     'best_step': steps * 8 // 10,
                     'validation_accuracy': round(accuracy, 3),
                 }
+                examples = steps * config.finetune.batch_size[model]
+                seen = {name: fields[name] for name in ('kept', 'unique', 'problems', 'epochs')}
+                seen |= {'source': data, 'examples': examples, 'tokens': 90 * examples, 'loss_tokens': 55 * examples}
+                fields |= {'seen': [seen], 'too_long': 0, 'contaminated': 0}
                 cells.append(cell(model, data, budget, s, results=results(accuracy), **fields))
     return {'cells': cells}
 
@@ -157,6 +161,8 @@ def make_run(root, config=None, evaluated=True, timed=True):
     workdir.open(config)
     problems = make_problems('train', config.task.num_train)
     workdir.write_problems('train', problems)
+    for split in config.evaluate.splits:
+        workdir.write_problems(split, make_problems(split, config.task[f'num_{split}']))
     counts = {'weak': int(config.budget.weak.high), 'strong': config.budget.strong.high}
     for model, (able, wrong_reasoning, ways) in SOURCES.items():
         write_pool(workdir, 'train', model, problems, counts[model], able, wrong_reasoning, ways)

@@ -1,10 +1,13 @@
 import csv
+import dataclasses
+import itertools
 import json
 
 import fake_run
 import pytest
 
-from cosample_jax import records
+from cosample_jax import cells, records
+from cosample_jax.analysis import audit
 from cosample_jax.errors import UserError
 from cosample_jax.stages import analyze
 
@@ -89,6 +92,40 @@ def test_overlap_kept_and_false_positives_count_the_first_samples(analyzed):
     kept = next(r for r in document['kept'] if (r['budget'], r['model']) == ('high', 'strong'))
     assert (kept['judged'], kept['false_positives']) == (len(judgments), sum(j.verdict == 'wrong' for j in judgments))
     assert kept['fpr_low'] < kept['fpr'] < kept['fpr_high']
+
+
+def test_the_audit_accounts_for_every_sample_of_each_budget(analyzed):
+    config, workdir, _ = analyzed
+    document = load(workdir)
+    for row in document['audit_drops']:
+        problems = workdir.problems('train')
+        counts = {p.id: cells.sample_count(config, row['source'], row['budget'], p.id) for p in problems}
+        grades = [g for g in workdir.grades('train', row['source']).read() if g.sample_index < counts[g.problem_id]]
+        assert (row['samples'], row['kept']) == (len(grades), sum(g.correct for g in grades))
+        assert row['samples'] == row['kept'] + sum(row[reason] for reason in audit.REASONS)
+        assert row['cut at the limit'] == sum(not g.answer for g in grades) and row['wrong answer'] > 0
+        same = [r for r in document['audit_survivors'] if (r['source'], r['budget']) == (row['source'], row['budget'])]
+        assert sum(r['problems'] for r in same) == len(problems)
+        assert sum(r['survivors'] * r['problems'] for r in same) == row['kept']
+    assert {(r['data'], r['budget']) for r in document['audit_drops']} == set(
+        itertools.product(config.roles.sources, config.budget.levels)
+    )
+    assert {r['by'] for r in document['audit_groups']} == {'level', 'length'}
+
+
+def test_a_right_solution_that_quotes_a_test_problem_is_dropped_for_that(tmp_path):
+    config, workdir = fake_run.make_run(tmp_path, fake_run.make_config(5))
+    store = workdir.pool('train', 'weak')
+    samples = store.read()
+    right = next(g for g in workdir.grades('train', 'weak').read() if g.correct)
+    for path in store.directory.iterdir():
+        path.unlink()
+    quoted = workdir.problems('test')[0].question + ' ' + workdir.problems('test')[0].question
+    key = right.problem_id, right.sample_index
+    store.append([dataclasses.replace(s, text=quoted) if (s.problem_id, s.sample_index) == key else s for s in samples])
+    analyze.run(config, workdir)
+    rows = {(r['source'], r['budget']): r['quotes a test problem'] for r in load(workdir)['audit_drops']}
+    assert rows['weak', 'high'] == 1 and rows['strong', 'high'] == 0
 
 
 def test_the_same_pools_give_the_same_bytes(analyzed, tmp_path):

@@ -12,6 +12,7 @@ from cosample_jax.records import Problem
 from cosample_jax.sampling import asking
 from cosample_jax.stages import finetune
 from cosample_jax.tasks import prompts
+from cosample_jax.training import packing
 
 
 class Letters:
@@ -79,6 +80,16 @@ def test_each_cell_has_the_lessons_and_the_validation_of_its_model(tmp_path, mon
         assert [example.tokens for example in examples] == expected, (model, data, budget)
         assert [r.prompt for r in validation._requests] == [template.prompt(p.question) for p in PROBLEMS]
         assert validation._settings.stop_ids == template.stop_ids
+
+
+def test_what_was_seen_is_counted_by_source_and_once_for_each_time():
+    kept = [training_sets.Kept(PROBLEMS[0], 's', 0, 'weak'), training_sets.Kept(PROBLEMS[0], 's', 1, 'weak')]
+    kept += [training_sets.Kept(PROBLEMS[1], 's', 0, 'strong'), training_sets.Kept(PROBLEMS[2], 't', 2, 'strong')]
+    examples = [packing.lesson([1] * n, [2] * 3) for n in (2, 2, 10, 20)]
+    weak, strong = finetune._seen(kept, examples, [0, 1, 0, 2])
+    assert (weak['source'], weak['kept'], weak['unique'], weak['problems'], weak['examples']) == ('weak', 2, 1, 1, 3)
+    assert (weak['tokens'], weak['loss_tokens'], weak['epochs']) == (3 * 4, 3 * 3, 1.5)
+    assert (strong['kept'], strong['unique'], strong['examples'], strong['tokens']) == (2, 1, 1, 12)
 
 
 def test_examples_longer_than_a_row_fail_and_the_longest_is_named():

@@ -29,7 +29,7 @@ def full(tmp_path_factory):
 
 def test_the_verdict_comes_first_and_every_section_is_there(full):
     _, _, html = full
-    assert sections_of(html) == ['verdict', 'experiment', 'lenses', 'quality', 'training', 'example', 'run']
+    assert sections_of(html) == ['verdict', 'experiment', 'lenses', 'quality', 'kept', 'training', 'example', 'run']
     assert html.index('<h1>') < html.index('<table')
 
 
