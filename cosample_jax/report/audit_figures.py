@@ -9,7 +9,7 @@ from cosample_jax.report import figures
 def survivors(rows: Sequence[dict]):
     """Share of the problems that keep at least n solutions against n (rows of `audit.histogram`), as steps."""
     with figures._style():
-        figure, axis = figures._figure()
+        figure, axis = figures._figure(width=4.3, height=3.5)
         styles = figures._style_of(_sources(rows))
         budgets = list(dict.fromkeys(row['budget'] for row in rows))
         for source, style in styles.items():
@@ -40,7 +40,7 @@ def survivors(rows: Sequence[dict]):
 def keep_rates(rows: Sequence[dict], label: str):
     """Share of the samples kept in each group, one line a source (rows of `audit.groups` of one kind and budget)."""
     with figures._style():
-        figure, axis = figures._figure()
+        figure, axis = figures._figure(width=4.3, height=3.5)
         names = list(dict.fromkeys(row['group'] for row in rows))
         names.sort(key=lambda name: name == CUT)
         styles = figures._style_of(_sources(rows))
@@ -50,18 +50,13 @@ def keep_rates(rows: Sequence[dict], label: str):
             y, low, high = ([100 * row[f'rate{end}'] for row in here] for end in ('', '_low', '_high'))
             errors = figures._errors(y, low, high)
             axis.errorbar(x, y, errors, fmt='none', ecolor=style[0], elinewidth=1.6, capsize=3)
+            joined = [place for place, row in zip(x, here, strict=True) if row['group'] != CUT]  # that is no length
+            axis.plot(joined, y[: len(joined)], color=style[0], linestyle=style[2], linewidth=1.4)
             axis.plot(
-                x,
-                y,
-                linestyle=style[2],
-                linewidth=1.4,
-                markersize=8,
-                markeredgewidth=1.8,
-                label=source,
-                **figures._marks(style),
+                x, y, linestyle='none', markersize=7.5, markeredgewidth=1.8, label=source, **figures._marks(style)
             )
         short = ['cut' if name == CUT else name.removesuffix(' tokens') for name in names]
-        axis.set_xticks(range(len(names)), short)
+        axis.set_xticks(range(len(names)), short, fontsize=10 if len(names) < 6 else 9)
         axis.set_xlabel(label)
         axis.set_ylabel('samples kept, %')
         axis.set_ylim(bottom=0)
