@@ -12,6 +12,7 @@ import os
 import re
 import typing
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -277,14 +278,15 @@ class Store(Generic[Record]):
         tables = []
         for part in self._parts():
             table = read_table(part, self.kind, self._fix, columns)
-            for row in self._rows_of_keys(table):
-                if row in origin:
-                    where = ' and '.join(dict.fromkeys((origin[row], part.name)))
-                    raise UserError(
-                        f'{self.directory}: the key {row} occurs twice, in {where}: '
-                        f'delete the wrong part, then {self._fix}'
-                    )
-                origin[row] = part.name
+            rows = list(self._rows_of_keys(table))
+            new = dict.fromkeys(rows, part.name)
+            if len(new) < len(rows) or not new.keys().isdisjoint(origin):
+                row = next(row for row, count in Counter([*origin, *rows]).items() if count > 1)
+                where = ' and '.join(dict.fromkeys((origin.get(row, part.name), part.name)))
+                raise UserError(
+                    f'{self.directory}: the key {row} occurs twice, in {where}: delete the wrong part, then {self._fix}'
+                )
+            origin |= new
             tables.append(table)
         if tables:
             return pa.concat_tables(tables)

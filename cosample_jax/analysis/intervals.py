@@ -199,7 +199,7 @@ def _seed_weights(rng, seeds, draws):
 
 
 def ratio_difference(a_part, a_whole, b_part, b_whole, draws: int = DRAWS, seed: int = 0) -> Difference:
-    """sum(a_part) / sum(a_whole) - sum(b_part) / sum(b_whole), bootstrapped over the problems the four share.
+    """sum(a_part) / sum(a_whole) - sum(b_part) / sum(b_whole), bootstrapped over the problems with a sample.
 
     For shares of samples (false positives among kept ones): samples of one problem resemble one another, so
     problems, not samples, are drawn. p flips the signs of what each problem adds to the difference where both sides
@@ -207,6 +207,7 @@ def ratio_difference(a_part, a_whole, b_part, b_whole, draws: int = DRAWS, seed:
     the difference itself. Not a number where a side has no sample at all.
     """
     columns = np.stack([np.asarray(x, np.float64) for x in (a_part, a_whole, b_part, b_whole)], axis=1)
+    columns = columns[columns.any(1)]
     sums = columns.sum(0)
     if not (sums[1] and sums[3]):
         nan = float('nan')

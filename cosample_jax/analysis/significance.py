@@ -23,10 +23,11 @@ def sign_flips(pairs, draws: int, seed: int = 0) -> np.ndarray:
     never zero and never too small (Phipson and Smyth 2010, SAGMB 9, 39). All columns see the same signs.
     """
     pairs = np.asarray(pairs, np.float64)
+    pairs = pairs[pairs.any(1)]  # the others are the same with either sign
     rng = np.random.default_rng([seed, 1])  # other numbers than the bootstrap's
     sums, reach = pairs.sum(0), np.abs(pairs).sum(0)
     as_far = np.zeros(pairs.shape[1], np.int64)
-    rows = max(1, _CHUNK // len(pairs))
+    rows = max(1, _CHUNK // max(1, len(pairs)))
     bytes_each = 4 * -(-len(pairs) // 32)  # whole words: the generator gives no less, whatever the chunk
     for start in range(0, draws, rows):
         count = min(rows, draws - start)

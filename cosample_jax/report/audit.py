@@ -19,7 +19,7 @@ def section(document: dict | None, seen: Sequence[dict], draw) -> tuple[str, str
             'what it did to the samples drawn here, and what training then saw.'
         ),
         _drops_table(document['audit_drops']),
-        tag('div', _survivors_figure(document, draw), *_rate_figures(document, draw), class_='figures'),
+        tag('div', _survivors_figure(document, draw), *_rate_figures(document, draw), class_='figures three'),
         _evenness_table(document['audit_problems']),
         _groups_table(document['audit_groups']),
         _seen_table(seen),

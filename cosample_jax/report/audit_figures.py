@@ -10,7 +10,7 @@ from cosample_jax.report.drawing import GRID, canvas, marks, styles_of
 def survivors(rows: Sequence[dict]):
     """Share of the problems that keep at least n solutions against n (rows of `audit.histogram`), as steps."""
     with drawing.style():
-        figure, axis = canvas()
+        figure, axis = canvas(width=4.3, height=3.5)
         styles = styles_of(_sources(rows))
         budgets = list(dict.fromkeys(row['budget'] for row in rows))
         for source, style in styles.items():
@@ -41,7 +41,7 @@ def survivors(rows: Sequence[dict]):
 def keep_rates(rows: Sequence[dict], label: str):
     """Share of the samples kept in each group, one line a source (rows of `audit.groups` of one kind and budget)."""
     with drawing.style():
-        figure, axis = canvas()
+        figure, axis = canvas(width=4.3, height=3.5)
         names = list(dict.fromkeys(row['group'] for row in rows))
         names.sort(key=lambda name: name == CUT)
         styles = styles_of(_sources(rows))
@@ -51,18 +51,11 @@ def keep_rates(rows: Sequence[dict], label: str):
             y, low, high = ([100 * row[f'rate{end}'] for row in here] for end in ('', '_low', '_high'))
             errors = figures.error_bars(y, low, high)
             axis.errorbar(x, y, errors, fmt='none', ecolor=style[0], elinewidth=1.6, capsize=3)
-            axis.plot(
-                x,
-                y,
-                linestyle=style[2],
-                linewidth=1.4,
-                markersize=8,
-                markeredgewidth=1.8,
-                label=source,
-                **marks(style),
-            )
+            joined = [place for place, row in zip(x, here, strict=True) if row['group'] != CUT]  # that is no length
+            axis.plot(joined, y[: len(joined)], color=style[0], linestyle=style[2], linewidth=1.4)
+            axis.plot(x, y, linestyle='none', markersize=7.5, markeredgewidth=1.8, label=source, **marks(style))
         short = ['cut' if name == CUT else name.removesuffix(' tokens') for name in names]
-        axis.set_xticks(range(len(names)), short)
+        axis.set_xticks(range(len(names)), short, fontsize=10 if len(names) < 6 else 9)
         axis.set_xlabel(label)
         axis.set_ylabel('samples kept, %')
         axis.set_ylim(bottom=0)
