@@ -154,7 +154,7 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
     }
 
 
-def _seen(kept: list[cells.Kept], examples: list[packing.Example], drawn: Iterable[int]) -> list[dict]:
+def _seen(kept: list[training_sets.Kept], examples: list[packing.Example], drawn: Iterable[int]) -> list[dict]:
     """What one run over the examples `drawn` sees of each source; `tokens` are positions of rows, of which
     `loss_tokens` are learned.
     """
