@@ -95,7 +95,7 @@ def _qualities(workdir, config, document, asked) -> Iterator[tuple[tuple, dict[s
 def _trained(cells, asked):
     groups: dict[tuple, list] = {}
     for cell in cells:
-        for split, result in cell['results'].items():
+        for split, result in sorted(cell['results'].items(), key=lambda item: item[0] != 'test'):
             groups.setdefault((split, cell['model'], cell['budget'], cell['data']), []).append(result)
     return {
         key: Values(found[0]['problem_ids'], asked(key[0]), np.array([result['pass@1'] for result in found], float))

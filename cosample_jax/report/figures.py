@@ -189,7 +189,9 @@ def forest(rows: Sequence[dict]):
         names = [f'{model}, {budget}' for model, budget in places]
         axis.set_yticks(range(len(places)), names)
         axis.set_ylim(len(places) - 0.5, -0.5)
-        reach = max([abs(100 * row[end]) for row in rows for end in ('difference_low', 'difference_high')], default=5)
+        reach = (
+            max([abs(100 * row[end]) for row in rows for end in ('difference_low', 'difference_high')], default=5) or 5
+        )
         axis.set_xlim(-1.12 * reach, 1.12 * reach)
         axis.set_xlabel('pass@1, points:  ← strong better  |  weak better →')
         axis.grid(axis='x', color=GRID, linewidth=0.8)
