@@ -1,10 +1,10 @@
-"""All experiments with one round of sampling in one run: their cells share pools, base models and references.
+"""All experiments of one round in one run: their cells share pools, base models and references.
 
     cosample run --config=configs/ablations.py:pools=runs/arithmetic --workdir=runs/ablations
     cosample run --config=configs/ablations.py:on=math,manual_dir=DIR,weights=weights,fsdp=8
 
-number_matched, few_problems, count_grid, keep_one, no_answers, mixing, temperature and prices, each told in the file of
-its name; a cell is the same there and here.
+number_matched, few_problems, count_grid, keep_one, no_answers, mixing, temperature, prices and allocation, each told in
+the file of its name; a cell is the same there and here.
 """
 
 import importlib.util
@@ -21,6 +21,7 @@ PARTS = (
     'mixing',
     'temperature',
     'prices',
+    'allocation',
 )
 
 
@@ -30,8 +31,7 @@ def get_config(arg: str | None = None):
     parts = {name: _module(name) for name in PARTS}
     parts['temperature'].add_source(config)
     parts['prices'].set_prices(config)
-    if config.task.name == 'arithmetic':
-        config.judge.by = ('steps', 'calculator')
+    parts['no_answers'].set_judge(config)
     for part in parts.values():
         config_lib.add_recipes(config, **part.recipes(config))
     return config

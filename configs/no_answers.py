@@ -20,9 +20,14 @@ from cosample_jax.config import recipe
 def get_config(arg: str | None = None):
     """Three ways to do without, for each source."""
     config, args = config_lib.on(arg, __file__, judge=('calculator', 'strong', 'weak', 'student'))
-    config.judge.by = (*(('steps',) if config.task.name == 'arithmetic' else ()), args.judge)
+    set_judge(config, args.judge)
     config_lib.add_recipes(config, **recipes(config, args.judge))
     return config
+
+
+def set_judge(config, judge='calculator'):
+    first = ('steps',) if config.task.name == 'arithmetic' else ()  # whose verdicts are the false-positive rate
+    config.judge.by = (*first, judge)
 
 
 def recipes(config, judge='calculator'):
