@@ -43,8 +43,10 @@ def multiplicities(normal: Sequence[Sequence[str]]) -> list[list[int]]:
 def diversity(total, counts: Sequence[Sequence[int]], k) -> np.ndarray:
     """Expected number of unique correct solutions of each problem among k samples: [problems, columns].
 
-    Drawing k of M without replacement, a solution that was sampled m times is seen with probability
-    1 - C(M - m, k) / C(M, k); expectations add, so the sum over the distinct solutions is exact and unbiased.
+    The metric of Bansal et al. 2024 (arXiv 2408.16737, section 3). Drawing k of M without replacement, a solution that
+    was sampled m times is seen with probability
+    1 - C(M - m, k) / C(M, k); expectations add, so the sum over the distinct solutions is exact and unbiased
+    (rarefaction: Hurlbert 1971, Ecology 52, 577-586).
 
     Args:
         total: samples of each problem (M), [problems] or one number.

@@ -1,4 +1,4 @@
-"""maj@k: the answer most samples agree on."""
+"""maj@k: the answer most samples agree on (self-consistency: Wang et al. 2022, arXiv 2203.11171)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +15,10 @@ def majority(answers: Sequence[str]) -> str:
 
 def majority_at(answers: Sequence[str], k: int) -> str:
     """The majority answer of the first k samples.
+
+    The first k are k independent draws, whatever was drawn after them: so the share of problems where this is right
+    is an unbiased estimate of voting with k. Of all subsets of k it takes one: its noise is that of k samples a
+    problem, and those of several k go together, as each k holds the smaller ones.
 
     Raises:
         ValueError: fewer than k samples.

@@ -134,8 +134,8 @@ def _sureness(run, chosen):
     compared = sum(c.detectable is not None for c in chosen)
     if compared > 1:
         lines.append(
-            f'The intervals are 95% each. The choices allow for being {compared} (Holm’s adjustment): where there is '
-            'no difference at all, at most one run in twenty names a better source by luck.'
+            f'The intervals are 95% each. The choices allow for there being {compared} of them (Holm’s adjustment): '
+            'where there is no difference at all, at most one run in twenty names a better source by luck.'
         )
     return tag('div', *map(page.paragraph, lines), class_='note') if lines else ''
 
