@@ -5,10 +5,11 @@ from cosample_jax.analysis import forecast
 from cosample_jax.errors import UserError
 
 
-def pilot(model, p, n=6, seed=0):
+def pilot(model, p, n=6, seed=0, solutions=None):
     p = np.asarray(p)
     correct = np.random.default_rng(seed).binomial(n, p)
-    return forecast.Pilot(model, [str(i) for i in range(len(p))], np.full(len(p), n), correct)
+    solutions = solutions and [solutions(c) for c in correct.tolist()]
+    return forecast.Pilot(model, [str(i) for i in range(len(p))], np.full(len(p), n), correct, solutions)
 
 
 EASY, HARD = np.full(80, 0.8), np.full(80, 0.02)
@@ -42,6 +43,27 @@ def test_a_mix_pays_where_each_solves_what_the_other_does_not():
     pilots = [pilot('a', np.where(half, 0.9, 0.001), 10), pilot('b', np.where(half, 0.001, 0.9), 10, seed=1)]
     (row,) = forecast.forecast(pilots, [20], {'a': 1.0, 'b': 1.0})['decisions']
     assert row['take'] == 'mix' and row['mix_gain_low'] > 0.1
+
+
+def test_diversity_is_forecast_where_solutions_are_known():
+    same, new = (lambda c: [c] if c else []), (lambda c: [1] * c)
+    pilots = [pilot('a', EASY, solutions=same), pilot('b', EASY, solutions=new), pilot('c', EASY)]
+    found = forecast.forecast(pilots, [10, 60], {'a': 1.0, 'b': 2.0, 'c': 2.0})
+    a, b = found['diversity'][1], found['diversity'][3]
+    assert [(row['model'], row['k']) for row in found['diversity']] == [('a', 20), ('a', 120), ('b', 10), ('b', 60)]
+    assert a['diversity_high'] < 5 < 30 < b['diversity_low']
+    by_pair = {(row['cheaper'], row['dearer']): row for row in found['decisions'] if row['k'] == 60}
+    assert by_pair['a', 'b']['diversity_difference_high'] < -25 and 'diversity_difference' not in by_pair['a', 'c']
+    assert [(row['model'], 'diversity' in row) for row in found['curves'][:: len(found['curves']) // 3]] == [
+        ('a', True), ('b', True), ('c', False),
+    ]  # fmt: skip
+
+
+def test_curves_end_at_the_budget_and_start_where_every_problem_has_a_sample():
+    curve = forecast.forecast([pilot('a', HARD), pilot('b', HARD)], [40], {'a': 1.0, 'b': 4.0})['curves']
+    a = [row for row in curve if row['model'] == 'a']
+    assert (a[0]['budget'], a[0]['k'], a[-1]['budget'], a[-1]['k']) == pytest.approx((0.25, 1, 40, 160))
+    assert all(row['coverage_low'] <= row['coverage'] <= row['coverage_high'] for row in curve)
 
 
 @pytest.mark.parametrize(
