@@ -4,14 +4,16 @@ A forecast of coverage@K from n << K samples rests on how many problems have a s
 curve through mean coverage at 1 .. n does not tell. So the distribution of p over problems is what is fitted. It has
 
 * an atom at p = 0: problems that are never solved (beyond the model, or their gold answer is wrong),
-* two Beta components, left tails p^(a - 1): coverage then nears its limit as K^-a, the power laws that language models
-  show (Brown et al. 2024, arXiv 2407.21787; Schaeffer et al. 2025, arXiv 2502.17578, who derive them from such tails).
+* two components between a Beta and a logit-normal. A Beta's left tail p^(a - 1) lets coverage near its limit as K^-a,
+  the power laws that language models show (Brown et al. 2024, arXiv 2407.21787; Schaeffer et al. 2025, arXiv
+  2502.17578, who derive them from such tails); a bend in the log density makes a hump of it, as other pools have.
 
 Below p ~ 1 / n samples say only how much mass there is, not how it is spread. There the prior speaks, and the draws
 spread as widely as the tails that it allows, instead of following the one that fits best. Given the distribution,
 each problem has a posterior of its own from its own counts.
 
-The distribution lies on a grid of logit p, where a Beta's log density is a log p + b log(1 - p) up to a constant.
+The distribution lies on a grid of logit p, where a Beta's log density is a log p + b log(1 - p) up to a constant, and
+the bend is a parabola.
 """
 
 from typing import NamedTuple
@@ -26,7 +28,7 @@ _STEP = 0.2
 # p from 1e-7 (no budget of interest tells it from zero) to 1 - 1e-4.
 _LOGIT = np.arange(special.logit(1e-7), special.logit(1 - 1e-4), _STEP)
 _LOG_P, _LOG_MISS = special.log_expit(_LOGIT), special.log_expit(-_LOGIT)
-_BETAS = np.stack([_LOG_P, _LOG_MISS]).astype(np.float32)
+_SHAPES = np.stack([_LOG_P, _LOG_MISS, -(_LOGIT**2) / 2]).astype(np.float32)
 
 
 class Success(NamedTuple):
@@ -69,7 +71,7 @@ def posterior(total, correct, draws: int = DRAWS, seed: int = 0) -> Success:
     def fit(z):
         return np.log(np.maximum(_weights(z) @ likelihood, 1e-30)) @ sizes
 
-    weights = _weights(population.particles(fit, 6, draws, rng))
+    weights = _weights(population.particles(fit, 7, draws, rng))
     log_miss = np.empty((draws, len(total)))
     for cell, size in enumerate(sizes):
         log_miss[:, cell_of.reshape(-1) == cell] = _draw(weights * likelihood[:, cell], size, rng)
@@ -84,16 +86,18 @@ def _likelihood(total, correct) -> np.ndarray:
 
 
 def _weights(z) -> np.ndarray:
-    """The distribution that standard normal coordinates stand for, [draws, 6] -> [draws, 1 + grid]: this is the prior.
+    """The distribution that standard normal coordinates stand for, [draws, 7] -> [draws, 1 + grid]: this is the prior.
 
-    Each component has the logit of its mean (0.27 in the middle, 1% to 93% at 90%) and its tail exponent a (1.2, 0.09
-    to 17: a power law that is nearly flat, or a hump that nothing lies to the left of); the second has a share of a
-    third on average, the atom of an eleventh, both often near none.
+    Each component has the logit of its mean (0.27 in the middle, 1% to 93% at 90%), the tail exponent a of a Beta (0.5,
+    0.05 to 5) and a factor exp(-c (logit p - logit mean)^2 / 2), which both share: c is 0 to 0.3, a tenth on average
+    and often near none. The second has a share of a third on average, the atom of an eleventh, both often near none.
     """
-    mean, tail = special.expit(-1 + 2.2 * z[:, 0:2]), 1.2 * np.exp(1.6 * z[:, 2:4])
+    centre, tail, bend = -1 + 2.2 * z[:, 0:2], 0.5 * np.exp(1.4 * z[:, 2:4]), 0.3 * special.ndtr(z[:, 6:7]) ** 2
+    # logit p is log p - log(1 - p), so the centre of the factor is in the weights of these two.
+    of_miss = tail * np.exp(-centre) - bend * centre
+    shape = np.stack([tail + bend * centre, of_miss, np.broadcast_to(bend, tail.shape)], axis=2)
     # In single precision, which is 1e-3 of a log density at worst and three times as fast.
-    shape = np.stack([tail, tail * (1 - mean) / mean], axis=2).astype(np.float32)
-    log = shape @ _BETAS
+    log = shape.astype(np.float32) @ _SHAPES
     density = _exp(log - log.max(2, keepdims=True))
     density /= density.sum(2, keepdims=True)
     second, atom = (special.ndtr(z[:, 4 + i : 5 + i]).astype(np.float32) ** power for i, power in enumerate((2, 10)))
