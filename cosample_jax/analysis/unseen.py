@@ -31,21 +31,23 @@ class Unseen(NamedTuple):
         p: success probability, [draws, problems].
         discount: d, [draws].
         theta: [draws, problems].
+        seed: of the numbers of correct samples.
     """
 
     kinds: list[np.ndarray]
     p: np.ndarray
     discount: np.ndarray
     theta: np.ndarray
+    seed: int
 
-    def diversity(self, ks: Sequence[float], seed: int = 0) -> np.ndarray:
+    def diversity(self, ks: Sequence[float]) -> np.ndarray:
         """Expected number of unique correct solutions among k fresh samples, the mean over problems: [ks, draws].
 
         Args:
             ks: from small to large, for the larger ones go on where the smaller ones end. A k that is no whole number
                 is rounded up or down at random.
         """
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng([self.seed, 2])
         samples = np.floor(np.reshape(ks, (-1, 1, 1, 1)) + rng.random((_REPEATS, *self.p.shape))).astype(np.int64)
         correct = rng.binomial(np.diff(samples, axis=0, prepend=0), self.p).cumsum(0)
         found = [unique(seen, self.discount, self.theta[:, i], correct[..., i]) for i, seen in enumerate(self.kinds)]
@@ -80,7 +82,7 @@ def posterior(solutions: Sequence[Sequence[int]], log_miss: np.ndarray, seed: in
         log_miss: draws of log(1 - p) of each problem, [draws, problems] (`success.posterior`), of which at most about
             `DRAWS` are used.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not the numbers that drew `log_miss`
     p = -np.expm1(log_miss[:: max(1, len(log_miss) // DRAWS)])
     kinds = [np.array(sorted(Counter(s).items()), np.int64).reshape(-1, 2) for s in solutions]
     ease = special.logit(np.clip(p, special.expit(-_EASIEST), special.expit(_EASIEST)))
@@ -109,7 +111,7 @@ def posterior(solutions: Sequence[Sequence[int]], log_miss: np.ndarray, seed: in
     for cell, (at, members) in enumerate(cells.items()):
         weights = _theta_weights(line, np.full((1, 1), at[0]))[:, 0] * likelihood[cell][discount]
         log_theta[:, members] = _LOG_THETA[population.points(weights, len(members), rng)]
-    return Unseen(kinds, p, _DISCOUNTS[discount], np.exp(np.clip(log_theta, _LOG_THETA[0], _LOG_THETA[-1])))
+    return Unseen(kinds, p, _DISCOUNTS[discount], np.exp(np.clip(log_theta, _LOG_THETA[0], _LOG_THETA[-1])), seed)
 
 
 def _coordinates(z) -> tuple[np.ndarray, ...]:
@@ -122,9 +124,10 @@ def _coordinates(z) -> tuple[np.ndarray, ...]:
 
 def _theta_weights(line, ease) -> np.ndarray:
     """Prior probability of each log theta of the grid where the logit of success is `ease`: [draws, cells, grid]."""
-    level, slope, spread = (each[:, None, None] for each in line)
-    distance = (_LOG_THETA - level - slope * ease[:, :, None]) / spread
-    weights = np.exp(-(np.minimum(np.abs(distance), 10) ** 2) / 2).astype(np.float32)
+    # Single precision is enough and fast; nothing is so far away that all weights vanish.
+    level, slope, spread = (each[:, None, None].astype(np.float32) for each in line)
+    distance = (_LOG_THETA.astype(np.float32) - level - slope * ease[:, :, None].astype(np.float32)) / spread
+    weights = np.exp(-(np.minimum(np.abs(distance), 10) ** 2) / 2)
     return weights / weights.sum(2, keepdims=True)
 
 
