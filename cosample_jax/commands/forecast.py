@@ -187,7 +187,7 @@ def _print(document) -> None:
     for row in document['coverage']:
         known = unique.get((row['model'], row['k']))
         cells = [_cell(row, 'coverage'), _cell(row, 'elsewhere')] + ([_cell(known, 'diversity', 1)] if known else [])
-        table.add_row(row['model'], f'{row["k"]:,.4g}', *cells)
+        table.add_row(row['model'], _count(row['k']), *cells)
     console.print(table)
     if {model for model, _ in unique} != {row['model'] for row in document['coverage']}:
         print(
@@ -195,7 +195,7 @@ def _print(document) -> None:
         )
     if not document['decisions']:
         return
-    table = Table('cheaper - dearer', 'k', 'difference, points', 'take')
+    table = Table('cheaper - dearer', 'k', 'difference, points', 'take (pilot needed)')
     names = None
     for row in document['decisions']:
         # The names once, for all of their budgets.
@@ -203,23 +203,26 @@ def _print(document) -> None:
         table.add_row('' if names == before else names, f'{row["k"]:,}', _cell(row, 'difference'), _take(row))
     console.print(table)
     for row in document['flips']:
+        pair, chance = f'{row["cheaper"]}, {row["dearer"]}', f'{100 * row["probability"]:.0f}%'
         if row['flip']:
-            ends = ' to '.join(f'{row[end]:,.4g}' if row[end] else 'beyond' for end in ('flip_low', 'flip_high'))
-            print(f'{row["below"]} is better below k = {row["flip"]:,.4g}, {row["above"]} above (90%: {ends})')
+            ends = ' to '.join(_count(row[end]) if row[end] else 'beyond' for end in ('flip_low', 'flip_high'))
+            print(f'{row["below"]} is better below k = {_count(row["flip"])}, {row["above"]} above (90%: {ends})')
+        elif row['probability'] < 1 - forecast.LEVEL:
+            print(f'{pair}: no flip up to k = {row["up_to"]:,} (chance of one: {chance})')
         else:
-            chance = 100 * row['probability']
-            print(
-                f'{row["cheaper"]}, {row["dearer"]}: no flip up to k = {row["up_to"]:,} (chance of one: {chance:.0f}%)'
-            )
+            print(f'{pair}: too small to tell whether they flip up to k = {row["up_to"]:,} (chance of it: {chance})')
 
 
 def _take(row) -> str:
     if row['take'] == 'mix':
         return f'mix, {100 * row["mix_share"]:.0f}% {row["cheaper"]}: +{100 * row["mix_gain"]:.1f}'
     if row['take'] == forecast.UNDECIDED:
-        needed = f'{row["pilot_needed"]} samples' if row['pilot_needed'] else 'the budget'
-        return f'{row["take"]} (pilot: {needed})'
+        return f'{row["take"]} ({row["pilot_needed"] or "the budget"})'
     return row['take']
+
+
+def _count(k) -> str:
+    return f'{k:,.4g}' if k < 1000 else f'{k:,.0f}'
 
 
 def _cell(row, name, unit=100) -> str:
