@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from cosample_jax.errors import UserError
 LEVEL = 0.9
 UNDECIDED = 'too small to tell'
 _SHARES = (0.25, 0.5, 0.75)  # of the budget that a mix gives the cheaper model
+# Half an interval must be this much smaller than the difference for it to exclude zero in 80% of pilots, not in half.
+_POWERED = 1 + NormalDist().inv_cdf(0.8) / NormalDist().inv_cdf(0.5 + LEVEL / 2)
 _BUDGETS = 40  # points between the smallest and the largest budget at which a flip is looked for
 _POINTS = 24  # of a curve
 
@@ -132,8 +135,8 @@ class _Pair:
     def decision(self, k) -> dict:
         """The better source at budget k, a mix where that is better still, or that the pilot is too small to tell.
 
-        `pilot_needed` is rough: the samples a problem at which the interval, narrowing as one over their root, would
-        exclude zero; '' where that is the budget itself or more.
+        `pilot_needed` is rough: the samples a problem at which an interval that narrows as one over their root would
+        exclude zero four times out of five; '' where that is the budget itself or more.
         """
         drawn = self.difference(k)
         row = _summary('difference', drawn)
@@ -141,7 +144,7 @@ class _Pair:
         needed = float(np.mean(np.concatenate([self.a.pilot.total, self.b.pilot.total])))
         answer = self.a.model if low > 0 else self.b.model if high < 0 else UNDECIDED
         if answer == UNDECIDED:
-            needed *= ((high - low) / 2 / max(abs(value), 1e-9)) ** 2
+            needed *= (_POWERED * (high - low) / 2 / max(abs(value), 1e-9)) ** 2
         share, gain = self._mix(k)
         if gain['mix_gain_low'] > 0:
             answer = 'mix'

@@ -28,6 +28,17 @@ def test_equal_sources_are_too_small_to_tell():
     assert found['decisions'][0]['take'] == forecast.UNDECIDED
 
 
+def test_the_pilot_that_would_decide_is_where_the_interval_is_small_enough():
+    found = forecast.forecast(
+        [pilot('a', np.full(60, 0.05)), pilot('b', np.full(60, 0.03))], [60], {'a': 1.0, 'b': 1.0}
+    )
+    (row,) = found['decisions']
+    half = (row['difference_high'] - row['difference_low']) / 2
+    assert row['take'] == forecast.UNDECIDED
+    # 1.645 standard errors must fit 0.84 below the difference: n grows by the square of (1.645 + 0.842) / 1.645.
+    assert row['pilot_needed'] == np.ceil(6 * (2.4865 / 1.6449 * half / row['difference']) ** 2)
+
+
 def test_the_cheaper_one_gets_more_samples_and_overtakes():
     # 1 - 0.98^(10 k) is above 60% coverage from k = 5 on; the dearer model solves 60% at once and never more.
     dear = np.where(np.arange(200) < 120, 0.99, 0.0)
