@@ -1,6 +1,6 @@
 """How often forecasts hold the truth, beside baselines, and whether a wrong sign is called too small to tell.
 
-    python -m benchmarks.forecast [PILOTS [PROCESSES]]
+    OMP_NUM_THREADS=1 python -m benchmarks.forecast [PILOTS [PROCESSES]]
 
 Truth: the counts of benchmarks/forecast_counts.jsonl (made by `benchmarks.forecast_pools`), of which a pilot is a draw
 without replacement, and synthetic pools with known success probabilities. Each pilot is forecast by ours, by a power
@@ -55,7 +55,8 @@ class Pool(NamedTuple):
 
     def budgets(self, n: int) -> list[int]:
         """Half of a pool at most: a share of it is no success probability for more."""
-        return [t * n for t in TIMES if self.p is not None or 2 * t * n <= self.total.min()]
+        most = 10_000 if self.p is not None else self.total.min() // 2
+        return [t * n for t in TIMES if t * n <= most]
 
 
 def synthetic() -> list[Pool]:
@@ -221,8 +222,8 @@ def _mix_gain(a, b, k, share) -> float:
 def main(pilots: str = '200', processes: str = '2') -> None:
     real = [Pool(p.model, total=p.total, solutions=p.solutions) for p in read_counts(str(COUNTS))]
     with multiprocessing.Pool(int(processes)) as workers:
-        for pools in (real, synthetic()):
-            for n in SIZES:
+        for pools, sizes in ((real, SIZES), (synthetic(), (*SIZES, 100))):
+            for n in sizes:
                 drawn = [workers.map(functools.partial(one, pool, n), range(int(pilots)), 5) for pool in pools]
                 calibration(pools, n, drawn)
                 signs(pools, n, drawn)

@@ -108,3 +108,11 @@ def test_nothing_solved_and_draws_that_repeat():
     log_miss = success.posterior(np.full(5, 4), np.zeros(5, int), draws=50).log_miss
     a, b = (unseen.posterior([[]] * 5, log_miss, seed=3).diversity([9]) for _ in range(2))
     assert np.array_equal(a, b) and (a >= 0).all() and np.isfinite(a).all()
+
+
+def test_unsolved_problems_are_like_hard_ones():
+    solutions = [[9]] * 20 + [[4, 1]] * 20 + [[1, 1]] * 20 + [[]] * 20
+    correct = np.array([sum(s) for s in solutions])
+    model = unseen.posterior(solutions, success.posterior(np.full(80, 10), correct, draws=300).log_miss)
+    easy, even, hard, unsolved = np.median(np.log(model.theta), axis=0).reshape(4, 20).mean(1)
+    assert easy < even < hard and unsolved > even + 1
