@@ -37,7 +37,7 @@ def main(directory: str, samples: str = '1000', *names: str) -> None:
     workdir = Workdir(directory)
     for name in names or POOLS:
         _fill(args.config, workdir, name, int(samples))
-    rows = [row for name in POOLS for row in _counts(workdir, name)]
+    rows = [row for name in POOLS for row in _counts(workdir, name, int(samples))]
     commit(COUNTS, ''.join(json.dumps(row) + '\n' for row in rows).encode())
 
 
@@ -56,10 +56,12 @@ def _fill(config, workdir, name: str, samples: int) -> None:
     grading.grade_pool(workdir, 'train', name, problems, tasks.get(config.task.name))
 
 
-def _counts(workdir, name: str) -> list[dict]:
-    pilot = forecast.pool(workdir, name)
-    rows = zip(pilot.problem_ids, pilot.total.tolist(), pilot.correct.tolist(), strict=True)
-    return [{'problem_id': i, 'model': name, 'samples': n, 'correct': c} for i, n, c in rows]
+def _counts(workdir, name: str, samples: int) -> list[dict]:
+    # The first ones: where sampling stopped on the way to more, those that are there are the shorter ones.
+    pilot = forecast.pool(workdir, name, samples)
+    rows = zip(pilot.problem_ids, pilot.total.tolist(), pilot.correct.tolist(), pilot.solutions, strict=True)
+    names = ('problem_id', 'model', 'samples', 'correct', 'unique')
+    return [dict(zip(names, (i, name, n, c, sorted(s, reverse=True)), strict=True)) for i, n, c, s in rows]
 
 
 if __name__ == '__main__':

@@ -66,7 +66,10 @@ VERBS = {
         (
             ('k', Flag("samples a problem of the dearest model, e.g. 10,100; the run's budgets unless given")),
             ('pilot', Flag('take only so many samples of each problem of the run', int)),
-            ('input', Flag('JSONL file with rows of problem_id, model, samples, correct, instead of a run')),
+            (
+                'input',
+                Flag('JSONL file with rows of problem_id, model, samples, correct (and unique), instead of a run'),
+            ),
             ('costs', Flag('with --input: cost of a sample of each model, e.g. gemma2_9b:9,gemma2_27b:27')),
             ('output', Flag('directory for forecast.json and the tables; forecast/ of the run unless given')),
         ),

@@ -1,44 +1,56 @@
 """From a pilot of a few graded samples a problem: coverage at the full budget, which source to take, when that flips.
 
-What is forecast is what the unbiased estimator of coverage@k estimates on the pilot's own problems, the mean over them
-of 1 - (1 - p)^k; the columns `elsewhere` are for the population they were drawn from. Samples of a run are nested, so
-the pilot's are among the k; for k well above the pilot's n that makes no difference. Where a run draws exactly k, its
-solved share scatters around the forecast by at most 1 / (2 sqrt(problems)) more. Intervals are 90% credible ones.
+What is forecast is what the unbiased estimators of coverage@k and diversity@k estimate on the pilot's own problems, of
+coverage the mean over them of 1 - (1 - p)^k; the columns `elsewhere` are for the population they were drawn from.
+Samples of a run are nested, so the pilot's are among the k; for k well above the pilot's n that makes no difference.
+Where a run draws exactly k, its solved share scatters around the forecast by at most 1 / (2 sqrt(problems)) more.
+Intervals are 90% credible ones.
 """
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
-from cosample_jax.analysis import intervals, success
+from cosample_jax.analysis import intervals, success, unseen
 from cosample_jax.errors import UserError
 
 LEVEL = 0.9
 UNDECIDED = 'too small to tell'
 _SHARES = (0.25, 0.5, 0.75)  # of the budget that a mix gives the cheaper model
+# Half an interval must be this much smaller than the difference for it to exclude zero in 80% of pilots, not in half.
+_POWERED = 1 + NormalDist().inv_cdf(0.8) / NormalDist().inv_cdf(0.5 + LEVEL / 2)
 _BUDGETS = 40  # points between the smallest and the largest budget at which a flip is looked for
+_POINTS = 24  # of a curve
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """One model's graded samples: the ids, samples and correct samples of its problems, each [problems]."""
+    """One model's graded samples.
+
+    Attributes:
+        problem_ids, total, correct: each problem's id, samples and correct samples, [problems].
+        solutions: how often each distinct correct solution of a problem was seen (`diversity.multiplicities`), None
+            where texts are not known.
+    """
 
     model: str
     problem_ids: Sequence[str]
     total: np.ndarray
     correct: np.ndarray
+    solutions: Sequence[Sequence[int]] | None = None
 
 
 def forecast(pilots: Sequence[Pilot], ks: Sequence[int], costs: Mapping[str, float], seed: int = 0) -> dict:
-    """The tables `coverage`, `decisions` and `flips`, each a list of flat rows.
+    """The tables `coverage`, `diversity`, `decisions`, `flips` and `curves`, each a list of flat rows.
 
     Args:
         pilots: the models' pilots, on the same problems in the same order.
-        ks: samples a problem of the most expensive model; a cheaper one gets as many as cost the same (Eq. 1 of the
-            paper), a mean over problems where that is no whole number.
+        ks: samples a problem of the most expensive model, from few to many; a cheaper one gets as many as cost the
+            same (Eq. 1 of the paper), a mean over problems where that is no whole number.
         costs: cost of a sample of each model in a common unit.
 
     Raises:
@@ -47,20 +59,63 @@ def forecast(pilots: Sequence[Pilot], ks: Sequence[int], costs: Mapping[str, flo
     _check(pilots, ks, costs)
     dearest = max(costs.values())
     # Of one seed each: two models with the same counts must not get the same draws.
-    draws = {p.model: success.posterior(p.total, p.correct, seed=seed + i) for i, p in enumerate(pilots)}
-    ratios = {p.model: dearest / costs[p.model] for p in pilots}
-    coverage, decisions, flips = [], [], []
-    for pilot in pilots:
-        for k in ks:
-            here = draws[pilot.model].coverage(k * ratios[pilot.model])
-            elsewhere = draws[pilot.model].coverage_elsewhere(k * ratios[pilot.model])
-            row = {'model': pilot.model, 'k': k * ratios[pilot.model], 'pilot': float(np.mean(pilot.total))}
-            coverage.append(row | _summary('coverage', here) | _summary('elsewhere', elsewhere))
-    for a, b in itertools.combinations(sorted(pilots, key=lambda p: costs[p.model]), 2):
-        pair = _Pair(a, b, draws[a.model], draws[b.model], ratios[a.model], ratios[b.model])
-        decisions += [pair.decision(k) for k in ks]
-        flips.append(pair.flip(max(ks)))
-    return {'coverage': coverage, 'decisions': decisions, 'flips': flips}
+    sources = [_source(p, dearest / costs[p.model], seed + i) for i, p in enumerate(pilots)]
+    coverage, diversity, curves = [], [], []
+    for source in sources:
+        rows = [{'model': source.model, 'k': k * source.ratio, 'pilot': source.size} for k in ks]
+        for k, row in zip(ks, rows, strict=True):
+            elsewhere = source.success.coverage_elsewhere(k * source.ratio)
+            coverage.append(row | _summary('coverage', source.coverage(k)) | _summary('elsewhere', elsewhere))
+        if source.unseen:
+            drawn = source.diversity(ks)
+            diversity += [row | _summary('diversity', each) for row, each in zip(rows, drawn, strict=True)]
+        curves += source.curve(max(ks))
+    tables = {'coverage': coverage, 'diversity': diversity, 'decisions': [], 'flips': [], 'curves': curves}
+    for a, b in itertools.combinations(sorted(sources, key=lambda s: costs[s.model]), 2):
+        tables['decisions'] += [_Pair(a, b).decision(k) for k in ks]
+        tables['flips'].append(_Pair(a, b).flip(max(ks)))
+    return tables
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model with what its pilot says; `ratio` of its samples cost one of the most expensive model, the unit of k."""
+
+    pilot: Pilot
+    ratio: float
+    success: success.Success
+    unseen: unseen.Unseen | None
+
+    @property
+    def model(self) -> str:
+        return self.pilot.model
+
+    @property
+    def size(self) -> float:
+        """Samples a problem of the pilot, the mean."""
+        return float(np.mean(self.pilot.total))
+
+    def coverage(self, k) -> np.ndarray:
+        return self.success.coverage(k * self.ratio)
+
+    def diversity(self, ks) -> np.ndarray:
+        """[ks, draws], for ks from small to large."""
+        return self.unseen.diversity(np.multiply(ks, self.ratio))
+
+    def curve(self, most) -> list[dict]:
+        """Coverage, and diversity where it is known, of budgets up to `most` at which each problem gets a sample."""
+        budgets = np.geomspace(1 / self.ratio, most, _POINTS)
+        rows = [{'model': self.model, 'budget': k, 'k': k * self.ratio} for k in budgets.tolist()]
+        rows = [row | {'pilot': self.size} | _summary('coverage', self.coverage(row['budget'])) for row in rows]
+        if self.unseen is None:
+            return rows
+        return [r | _summary('diversity', drawn) for r, drawn in zip(rows, self.diversity(budgets), strict=True)]
+
+
+def _source(pilot, ratio, seed) -> _Source:
+    solved = success.posterior(pilot.total, pilot.correct, seed=seed)
+    known = pilot.solutions is not None
+    return _Source(pilot, ratio, solved, unseen.posterior(pilot.solutions, solved.log_miss, seed) if known else None)
 
 
 @dataclass(frozen=True)
@@ -71,35 +126,34 @@ class _Pair:
     hard for both make the difference less uncertain than that, so its interval errs on the wide side.
     """
 
-    a: Pilot
-    b: Pilot
-    of_a: success.Success
-    of_b: success.Success
-    ratio_a: float
-    ratio_b: float
+    a: _Source
+    b: _Source
 
     def difference(self, k) -> np.ndarray:
-        return self.of_a.coverage(k * self.ratio_a) - self.of_b.coverage(k * self.ratio_b)
+        return self.a.coverage(k) - self.b.coverage(k)
 
     def decision(self, k) -> dict:
         """The better source at budget k, a mix where that is better still, or that the pilot is too small to tell.
 
-        `pilot_needed` is rough: the samples a problem at which the interval, narrowing as one over their root, would
-        exclude zero; '' where that is the budget itself or more.
+        `pilot_needed` is rough: the samples a problem at which an interval that narrows as one over their root would
+        exclude zero four times out of five; '' where that is the budget itself or more.
         """
         drawn = self.difference(k)
         row = _summary('difference', drawn)
         low, high, value = row['difference_low'], row['difference_high'], row['difference']
-        needed = float(np.mean(np.concatenate([self.a.total, self.b.total])))
+        needed = float(np.mean(np.concatenate([self.a.pilot.total, self.b.pilot.total])))
         answer = self.a.model if low > 0 else self.b.model if high < 0 else UNDECIDED
         if answer == UNDECIDED:
-            needed *= ((high - low) / 2 / max(abs(value), 1e-9)) ** 2
+            needed *= (_POWERED * (high - low) / 2 / max(abs(value), 1e-9)) ** 2
         share, gain = self._mix(k)
         if gain['mix_gain_low'] > 0:
             answer = 'mix'
         names = {'cheaper': self.a.model, 'dearer': self.b.model, 'k': k}
         row = names | row | {'probability': float((drawn > 0).mean()), 'take': answer}
-        return row | {'pilot_needed': math.ceil(needed) if needed < k else '', 'mix_share': share} | gain
+        row |= {'pilot_needed': math.ceil(needed) if needed < k else '', 'mix_share': share} | gain
+        if self.a.unseen and self.b.unseen:
+            row |= _summary('diversity_difference', (self.a.diversity([k]) - self.b.diversity([k]))[0])
+        return row
 
     def _mix(self, k) -> tuple[float, dict]:
         """The best share of the budget for the cheaper model, and what the mix gains over the better single source.
@@ -108,9 +162,9 @@ class _Pair:
         other too, which leaves the least for a mix to gain.
         """
         a, b = self._aligned()
-        alone = np.maximum(self.of_a.coverage(k * self.ratio_a), self.of_b.coverage(k * self.ratio_b))
+        alone = np.maximum(self.a.coverage(k), self.b.coverage(k))
         gains = [
-            -np.expm1(share * k * self.ratio_a * a + (1 - share) * k * self.ratio_b * b).mean(1) - alone
+            -np.expm1(k * (share * self.a.ratio * a + (1 - share) * self.b.ratio * b)).mean(1) - alone
             for share in _SHARES
         ]
         best = int(np.argmax([gain.mean() for gain in gains]))
@@ -118,9 +172,9 @@ class _Pair:
 
     def _aligned(self) -> tuple[np.ndarray, np.ndarray]:
         """log(1 - p) of both models, [draws, problems], sorted within problems of equal counts."""
-        counts = np.stack([self.a.total, self.a.correct, self.b.total, self.b.correct], 1)
+        counts = np.stack([n for s in (self.a, self.b) for n in (s.pilot.total, s.pilot.correct)], 1)
         _, group = np.unique(counts, axis=0, return_inverse=True)
-        a, b = self.of_a.log_miss.copy(), self.of_b.log_miss.copy()
+        a, b = self.a.success.log_miss.copy(), self.b.success.log_miss.copy()
         for each in range(group.max() + 1):
             columns = np.flatnonzero(group.reshape(-1) == each)
             a[:, columns], b[:, columns] = np.sort(a[:, columns], 1), np.sort(b[:, columns], 1)

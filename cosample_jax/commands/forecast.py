@@ -3,18 +3,21 @@
     cosample forecast --workdir=runs/pilot --k=10,100
     cosample forecast --input=counts.jsonl --k=1000 --costs=gemma2_9b:9,gemma2_27b:27
 
-Reads the graded training pools of a run's sources, or JSON lines of {problem_id, model, samples, correct}. Writes
-forecast.json and a CSV a table into forecast/ of the workdir, or into --output.
+Reads the graded training pools of a run's sources, or JSON lines of {problem_id, model, samples, correct} and, for a
+forecast of diversity, `unique`: how often each distinct correct solution was sampled, e.g. [3, 1, 1]. Writes
+forecast.json, a figure and a CSV a table into forecast/ of the workdir, or into --output.
 """
 
+import collections
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cosample_jax import jsonl, records
-from cosample_jax.analysis import forecast, tables
+from cosample_jax.analysis import diversity, forecast, tables
 from cosample_jax.errors import UserError
+from cosample_jax.report import drawing, forecast_figure
 
 _FIELDS = {'problem_id': (str,), 'model': (str,), 'samples': (int,), 'correct': (int,)}
 
@@ -48,6 +51,9 @@ def main(args) -> None:
     root = Path(output) if args.input or args.output else output
     for name, rows in document.items():
         records.commit(root / f'{name}.csv', tables.to_csv(rows))
+    dearest = max(costs, key=costs.get) if len(set(costs.values())) > 1 else ''
+    for kind, content in zip(('svg', 'png'), drawing.encode(forecast_figure.forecast(document, dearest)), strict=True):
+        records.commit(root / f'forecast.{kind}', content)
     records.write_json(root / 'forecast.json', document | {'level': forecast.LEVEL, 'problems': len(pilots[0].total)})
     _print(document)
     print(f'forecast: {root / "forecast.json"}')
@@ -59,21 +65,23 @@ def pool(workdir, model: str, first: int = 0) -> forecast.Pilot:
     Raises:
         UserError: no samples, or one without a grade.
     """
-    drawn = workdir.pool('train', model).keys()
-    if not drawn:
+    drawn = workdir.pool('train', model).table()
+    if not drawn.num_rows:
         raise UserError(f'no samples of {model} in {workdir.root}: run `cosample sample` or `cosample import` first')
     grades = workdir.grades('train', model).table()
     graded = zip(*(grades.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'correct')), strict=True)
     graded = {(problem_id, index): correct for problem_id, index, correct in graded}
-    counts: dict[str, list[int]] = {}
-    for problem_id, _, index in sorted(drawn):
+    drawn = sorted(zip(*(drawn.column(c).to_pylist() for c in ('problem_id', 'sample_index', 'text')), strict=True))
+    totals: dict[str, int] = collections.Counter()
+    texts: dict[str, list[str]] = collections.defaultdict(list)
+    for problem_id, index, text in drawn:
         if (problem_id, index) not in graded:
             raise UserError(f'{model} has samples without a grade ({problem_id}, sample {index}): run `cosample grade`')
-        here = counts.setdefault(problem_id, [0, 0])
-        if not first or here[0] < first:
-            here[0] += 1
-            here[1] += graded[problem_id, index]
-    return _pilot(model, counts)
+        if not first or totals[problem_id] < first:
+            totals[problem_id] += 1
+            texts[problem_id] += [text] if graded[problem_id, index] else []
+    solutions = diversity.multiplicities([texts[problem_id] for problem_id in totals])
+    return _pilot(model, {i: (n, sum(s), s) for (i, n), s in zip(totals.items(), solutions, strict=True)})
 
 
 def read_counts(path: str) -> list[forecast.Pilot]:
@@ -82,20 +90,33 @@ def read_counts(path: str) -> list[forecast.Pilot]:
     Raises:
         UserError: a row that is wrong, or a problem twice.
     """
-    models: dict[str, dict[str, list[int]]] = {}
+    models: dict[str, dict[str, tuple]] = {}
     for line, row in jsonl.read(path, _FIELDS):
         here, name = models.setdefault(row['model'], {}), row['problem_id']
         if name in here:
             raise UserError(f'{path} line {line}: {row["model"]} has {name!r} already: add up its counts')
         if not 0 <= row['correct'] <= row['samples']:
             raise UserError(f'{path} line {line}: {row["correct"]} correct of {row["samples"]} samples')
-        here[name] = [row['samples'], row['correct']]
+        solutions = row.get('unique')
+        if solutions is not None and not _are_counts(solutions, row['correct']):
+            raise UserError(
+                f'{path} line {line}: `unique` must be how often each distinct correct solution was sampled, whole '
+                f'numbers that add up to {row["correct"]}'
+            )
+        here[name] = row['samples'], row['correct'], solutions
     return [_pilot(model, counts) for model, counts in models.items()]
 
 
-def _pilot(model, counts) -> forecast.Pilot:
-    values = np.array(list(counts.values()), np.int64).reshape(-1, 2)
-    return forecast.Pilot(model, list(counts), values[:, 0], values[:, 1])
+def _are_counts(values, total: int) -> bool:
+    whole = isinstance(values, list) and all(type(v) is int and v > 0 for v in values)
+    return whole and sum(values) == total
+
+
+def _pilot(model, counts: dict[str, tuple]) -> forecast.Pilot:
+    """Of samples, correct samples and solutions of each problem; without solutions where one problem has none."""
+    total, correct, solutions = zip(*counts.values(), strict=True)
+    known = None not in solutions
+    return forecast.Pilot(model, list(counts), np.array(total), np.array(correct), list(solutions) if known else None)
 
 
 def _shared(pilots: Sequence[forecast.Pilot]) -> list[forecast.Pilot]:
@@ -108,7 +129,8 @@ def _shared(pilots: Sequence[forecast.Pilot]) -> list[forecast.Pilot]:
     for pilot in pilots:
         place = {name: i for i, name in enumerate(pilot.problem_ids)}
         picked = [place[i] for i in ids]
-        shared.append(forecast.Pilot(pilot.model, ids, pilot.total[picked], pilot.correct[picked]))
+        solutions = pilot.solutions and [pilot.solutions[i] for i in picked]
+        shared.append(forecast.Pilot(pilot.model, ids, pilot.total[picked], pilot.correct[picked], solutions))
     return shared
 
 
@@ -158,34 +180,50 @@ def _print(document) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table('model', 'k', 'coverage, 90% interval', 'of problems like these', title_justify='left')
+    table = Table('model', 'k', 'coverage, 90% interval', 'of problems like these')
+    unique = {(row['model'], row['k']): row for row in document['diversity']}
+    if unique:
+        table.add_column('unique correct solutions')
     for row in document['coverage']:
-        table.add_row(row['model'], f'{row["k"]:,.4g}', _cell(row, 'coverage'), _cell(row, 'elsewhere'))
+        known = unique.get((row['model'], row['k']))
+        cells = [_cell(row, 'coverage'), _cell(row, 'elsewhere')] + ([_cell(known, 'diversity', 1)] if known else [])
+        table.add_row(row['model'], _count(row['k']), *cells)
     console.print(table)
+    if {model for model, _ in unique} != {row['model'] for row in document['coverage']}:
+        print(
+            'diversity is not forecast where `unique` is missing: how often each distinct correct solution was sampled'
+        )
     if not document['decisions']:
         return
-    table = Table('cheaper - dearer', 'k', 'difference, points', 'take', 'pilot needed', title_justify='left')
+    table = Table('cheaper - dearer', 'k', 'difference, points', 'take (pilot needed)')
+    names = None
     for row in document['decisions']:
-        needed = str(row['pilot_needed'] or 'the budget') if row['take'] == forecast.UNDECIDED else ''
-        names = f'{row["cheaper"]} - {row["dearer"]}'
-        table.add_row(names, f'{row["k"]:,}', _cell(row, 'difference'), _take(row), needed)
+        # The names once, for all of their budgets.
+        before, names = names, f'{row["cheaper"]} - {row["dearer"]}'
+        table.add_row('' if names == before else names, f'{row["k"]:,}', _cell(row, 'difference'), _take(row))
     console.print(table)
     for row in document['flips']:
+        pair, chance = f'{row["cheaper"]}, {row["dearer"]}', f'{100 * row["probability"]:.0f}%'
         if row['flip']:
-            ends = ' to '.join(f'{row[end]:,.4g}' if row[end] else 'beyond' for end in ('flip_low', 'flip_high'))
-            print(f'{row["below"]} is better below k = {row["flip"]:,.4g}, {row["above"]} above (90%: {ends})')
+            ends = ' to '.join(_count(row[end]) if row[end] else 'beyond' for end in ('flip_low', 'flip_high'))
+            print(f'{row["below"]} is better below k = {_count(row["flip"])}, {row["above"]} above (90%: {ends})')
+        elif row['probability'] < 1 - forecast.LEVEL:
+            print(f'{pair}: no flip up to k = {row["up_to"]:,} (chance of one: {chance})')
         else:
-            chance = 100 * row['probability']
-            print(
-                f'{row["cheaper"]}, {row["dearer"]}: no flip up to k = {row["up_to"]:,} (chance of one: {chance:.0f}%)'
-            )
+            print(f'{pair}: too small to tell whether they flip up to k = {row["up_to"]:,} (chance of it: {chance})')
 
 
 def _take(row) -> str:
-    if row['take'] != 'mix':
-        return row['take']
-    return f'a mix, {100 * row["mix_share"]:.0f}% of the budget for {row["cheaper"]} ({_cell(row, "mix_gain")} points)'
+    if row['take'] == 'mix':
+        return f'mix, {100 * row["mix_share"]:.0f}% {row["cheaper"]}: +{100 * row["mix_gain"]:.1f}'
+    if row['take'] == forecast.UNDECIDED:
+        return f'{row["take"]} ({row["pilot_needed"] or "the budget"})'
+    return row['take']
 
 
-def _cell(row, name) -> str:
-    return f'{100 * row[name]:.1f} ({100 * row[f"{name}_low"]:.1f} to {100 * row[f"{name}_high"]:.1f})'
+def _count(k) -> str:
+    return f'{k:,.4g}' if k < 1000 else f'{k:,.0f}'
+
+
+def _cell(row, name, unit=100) -> str:
+    return f'{unit * row[name]:.1f} ({unit * row[f"{name}_low"]:.1f} to {unit * row[f"{name}_high"]:.1f})'

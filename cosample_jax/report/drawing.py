@@ -121,8 +121,9 @@ def canvas(width=4.8, height=3.6, rows=1, **options):
 
 
 def styles_of(models: Sequence[str]) -> dict:
-    """A style for each model: the roles keep theirs, others take turns."""
-    others = itertools.cycle(_OTHERS)
+    """A style for each model: the roles keep theirs, others take turns with colours that no role here has."""
+    taken = {STYLES[model][0] for model in models if model in STYLES}
+    others = itertools.cycle([look for look in _OTHERS if look[0] not in taken])
     return {model: STYLES.get(model) or next(others) for model in models}
 
 

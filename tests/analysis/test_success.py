@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from cosample_jax.analysis import success
 
 
 def test_the_posterior_is_that_of_importance_sampling_from_the_prior():
     total, correct = np.full(6, 3), np.array([0, 0, 0, 1, 2, 3])
-    weights = success._weights(np.random.default_rng(1).standard_normal((100_000, 6)))
+    weights = success._weights(np.random.default_rng(1).standard_normal((100_000, 7)))
     p = np.concatenate([[0], np.exp(success._LOG_P)])[:, None]
     miss = np.concatenate([[1], np.exp(success._LOG_MISS)])[:, None]
     likelihood = p**correct * miss ** (total - correct)
@@ -36,15 +37,25 @@ def test_coverage_is_a_share_that_never_falls_with_k(counts):
     assert found.weights.sum(1) == pytest.approx(np.ones(60))
 
 
-@pytest.mark.parametrize('family', ['beta', 'never'])
+FAMILIES = {
+    'beta': (6, 300, lambda rng: rng.beta(0.3, 0.7, 100)),
+    'never': (6, 300, lambda rng: np.where(rng.random(100) < 0.3, 0, rng.beta(0.5, 1, 100))),
+    # Once taken for problems that are never solved, and, from larger pilots, for a power law.
+    'hump': (6, 300, lambda rng: special.expit(rng.normal(-2.5, 2, 100))),
+    'hump, many samples': (30, 3000, lambda rng: special.expit(rng.normal(-2.5, 2, 100))),
+}
+
+
+@pytest.mark.parametrize('family', FAMILIES)
 def test_intervals_hold_the_truth_about_as_often_as_they_say(family):
-    rng = np.random.default_rng(5)
-    p = rng.beta(0.3, 0.7, 100) if family == 'beta' else np.where(rng.random(100) < 0.3, 0, rng.beta(0.5, 1, 100))
+    n, k, draw = FAMILIES[family]
     hits = []
-    for seed in range(30):
-        found = success.posterior(np.full(100, 6), rng.binomial(6, p), draws=400, seed=seed)
-        low, high = np.quantile(found.coverage(60), [0.05, 0.95])
-        hits.append(low <= np.mean(1 - (1 - p) ** 60) <= high)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        p = draw(rng)
+        found = success.posterior(np.full(100, n), rng.binomial(n, p), draws=200, seed=seed)
+        low, high = np.quantile(found.coverage(k), [0.05, 0.95])
+        hits.append(low <= np.mean(1 - (1 - p) ** k) <= high)
     assert np.mean(hits) > 0.7
 
 

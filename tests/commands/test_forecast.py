@@ -26,7 +26,8 @@ def run(tmp_path):
     workdir.open(config_lib.finalize(config))
     for model in ('weak', 'strong'):
         keys = [(f'train/{i}', k) for i in range(10) for k in range(4)]
-        workdir.pool('train', model).append([Sample(i, model, k, '', [], 'stop', 0.0, 0.0, 1, 1) for i, k in keys])
+        samples = [Sample(i, model, k, f'text {k % 2}', [], 'stop', 0.0, 0.0, 1, 1) for i, k in keys]
+        workdir.pool('train', model).append(samples)
         workdir.grades('train', model).append([Grade(i, model, k, k < 2, '', '', True, '') for i, k in keys[:-1]])
     return workdir
 
@@ -39,7 +40,35 @@ def test_a_file_of_counts(tmp_path, counts, capsys):
         ('small', 24), ('small', 300), ('large', 8), ('large', 100),
     ]  # fmt: skip
     assert document['problems'] == 20 and (tmp_path / 'out' / 'decisions.csv').read_text().startswith('cheaper,')
-    assert 'small - large' in capsys.readouterr().out
+    assert document['diversity'] == [] and (tmp_path / 'out' / 'forecast.png').read_bytes().startswith(b'\x89PNG')
+    printed = capsys.readouterr().out
+    assert 'small - large' in printed and 'diversity is not forecast where `unique` is missing' in printed
+
+
+def test_a_file_with_solutions(tmp_path, counts, capsys):
+    rows = [json.loads(line) for line in counts.read_text().splitlines()]
+    counts.write_text(''.join(json.dumps(row | {'unique': [1] * row['correct']}) + '\n' for row in rows))
+    assert cli.main(['forecast', f'--input={counts}', '--k=8,100', f'--output={tmp_path / "out"}']) == 0
+    (small, *_), printed = read_json(tmp_path / 'out' / 'forecast.json')['diversity'], capsys.readouterr().out
+    assert 2 < small['diversity_low'] < 4.2 and 'is missing' not in printed
+    counts.write_text(json.dumps(rows[1] | {'unique': [2]}))
+    assert cli.main(['forecast', f'--input={counts}', '--k=8', f'--output={tmp_path / "out"}']) == 2
+    assert 'whole numbers that add up to 1' in capsys.readouterr().err
+
+
+def test_tables_of_four_models_fit_a_hundred_columns(tmp_path, monkeypatch, capsys):
+    path, names = tmp_path / 'counts.jsonl', ('gemma2_2b', 'gemma2_9b', 'gemma2_27b', 'gemma3_27b')
+    rows = [
+        {'problem_id': str(i), 'model': m, 'samples': 4, 'correct': (i + j) % 5, 'unique': [1] * ((i + j) % 5)}
+        for i in range(20)
+        for j, m in enumerate(names)
+    ]
+    path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    monkeypatch.setenv('COLUMNS', '100')
+    assert cli.main(['forecast', f'--input={path}', '--k=10,10000', f'--output={tmp_path / "out"}']) == 0
+    printed = capsys.readouterr().out
+    # Each row is one line: two budgets of four models and of six pairs, under two headings.
+    assert sum(line.startswith('│') for line in printed.splitlines()) == 8 + 12
 
 
 def test_a_run_with_its_own_budgets(run, capsys):
@@ -49,8 +78,11 @@ def test_a_run_with_its_own_budgets(run, capsys):
     for model in ('weak', 'strong'):
         run.grades('train', model).append([Grade('train/9', model, 3, False, '', '', True, '')])
     assert cli.main(flags) == 0
-    row = read_json(run.path('forecast', 'forecast.json'))['coverage'][1]
+    document = read_json(run.path('forecast', 'forecast.json'))
+    row = document['coverage'][1]
     assert (row['model'], row['k'], row['pilot']) == ('strong', 10, 4)
+    # Two of four samples are correct, and they differ.
+    assert 2 < document['diversity'][1]['diversity'] < 5
     assert cli.main([*flags, '--pilot=2', '--k=3']) == 0
     assert read_json(run.path('forecast', 'forecast.json'))['coverage'][1]['pilot'] == 2
 
