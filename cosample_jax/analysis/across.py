@@ -14,7 +14,7 @@ import numpy as np
 from cosample_jax import cells as grid
 from cosample_jax import config as config_lib
 from cosample_jax import records
-from cosample_jax.analysis import intervals, outcomes, quality
+from cosample_jax.analysis import intervals, outcomes, quality, significance
 from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
 
@@ -81,7 +81,8 @@ def _qualities(workdir, config, document, asked) -> Iterator[tuple[tuple, dict[s
         model = row['model']
         if not len(workdir.pool(purpose, model)):  # a run of which only the tables were collected
             continue
-        pool = Pool(workdir, purpose, model)
+        train = workdir.problems('train') if purpose == 'train' else []
+        pool = Pool(workdir, purpose, model, counts=grid.blind_counts(config, model, train))
         ids = [problem_id for problem_id in asked(purpose) if problem_id in pool.samples]
         source = pool.source(ids)
         k = source.total
@@ -140,25 +141,25 @@ def scores(runs: Sequence[Run], seed: int = 0) -> list[dict]:
 
 
 def quality_differences(runs: Sequence[Run], seed: int = 0) -> list[dict]:
-    """Every other run minus the first, for each purpose and budget that both have: see `_against`."""
+    """Every other run minus the first, for each purpose and budget that both have (`_against`); Holm over all rows."""
     rows = []
     for run in runs[1:]:
         for key, ours, (source, theirs) in _against(run.quality, runs[0].quality):
             for metric in METRICS:
                 row = {'run': run.name, 'purpose': key[0], 'budget': key[1], 'source': key[2], 'first_source': source}
                 rows.append(row | {'metric': metric} | difference(ours[metric], theirs[metric], seed))
-    return rows
+    return significance.with_holm(rows)
 
 
 def score_differences(runs: Sequence[Run], seed: int = 0) -> list[dict]:
-    """pass@1, every other run minus the first, for each trained model that both have; base models are left out."""
+    """pass@1, every other run minus the first, for each trained model of both, no base model; Holm over all rows."""
     rows = []
     for run in runs[1:]:
         for (split, model, budget, data), ours, (other, theirs) in _against(run.trained, runs[0].trained):
             if data != 'base':
                 row = {'run': run.name, 'split': split, 'model': model, 'budget': budget, 'data': data}
                 rows.append(row | {'first_data': other} | difference(ours, theirs, seed))
-    return rows
+    return significance.with_holm(rows)
 
 
 def _against(ours: Mapping[tuple, object], first: Mapping[tuple, object]):

@@ -180,7 +180,8 @@ def unpaired_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
         a, b: [seeds of a, problems of a] and [seeds of b, problems of b].
 
     Returns:
-        As `paired_difference`; `problems` are those of the smaller side.
+        As `paired_difference`, with p from the same draws: twice the share of them beyond zero, counting one more
+        (Efron and Tibshirani 1993, An Introduction to the Bootstrap, 15.4); `problems` are those of the smaller side.
     """
     a, b = np.atleast_2d(np.asarray(a, np.float64)), np.atleast_2d(np.asarray(b, np.float64))
     rng = np.random.default_rng(seed)
@@ -191,7 +192,8 @@ def unpaired_difference(a, b, draws: int = DRAWS, seed: int = 0) -> Difference:
     low, high = quantiles(sampled[:, None])[:, 0]
     problems = min(a.shape[1], b.shape[1])
     error = float(sampled.std(ddof=1)) if problems > 1 else float('inf')
-    return _difference(a.mean() - b.mean(), low, high, error, problems)
+    p = min(1.0, 2 * (min((sampled <= 0).sum(), (sampled >= 0).sum()) + 1) / (draws + 1))
+    return _difference(a.mean() - b.mean(), low, high, p, error, problems)
 
 
 def _seed_weights(rng, seeds, draws):

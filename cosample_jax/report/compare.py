@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cosample_jax.report import cells, drawing, figures, page
+from cosample_jax.report import cells, drawing, figures, page, verdict
 from cosample_jax.report.drawing import GRID
 from cosample_jax.report.page import Column, Markup, tag
 
@@ -41,8 +41,8 @@ def _summary(told):
     lead = f'{", ".join(others)} against {first}'
     lines = lines or ['The runs have no pool and no trained model in common; what each measured is below.']
     note = (
-        'Small print is 95% intervals, not corrected for how many there are: of twenty comparisons without a '
-        'difference one excludes zero by luck. Runs that differ in several settings do not tell which of them mattered.'
+        'Measurable (a star in the tables) is a difference that holds among all of its table (Holm, 5%); small print '
+        'is 95% intervals, each by itself. Runs that differ in several settings do not tell which of them mattered.'
     )
     hero = tag(
         'div',
@@ -56,7 +56,7 @@ def _summary(told):
 
 
 def _counted(rows):
-    signs = [(row['difference_low'] > 0) - (row['difference_high'] < 0) for row in rows]
+    signs = [verdict.higher(row) for row in rows]
     parts = [
         f'{signs.count(sign)} {word}'
         for sign, word in ((1, 'higher'), (-1, 'lower'), (0, 'without a measurable difference'))
