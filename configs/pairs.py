@@ -31,6 +31,7 @@ def get_config(arg: str | None = None):
     config, args = config_lib.on(arg, __file__, pair=(*TINY, *REAL))
     config.name = f'{config.name}-{args.pair}'
     config.budget.params = 'exact'
+    config.finetune.too_long = 'drop'
     if args.pair in TINY:
         for name, variant in zip(('weak', 'strong'), TINY[args.pair], strict=True):
             config.models[name].variant = variant

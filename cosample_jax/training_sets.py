@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cosample_jax import cells, overlap
 from cosample_jax.analysis import votes
 from cosample_jax.errors import UserError
-from cosample_jax.records import VALID, Grade, Problem, read_json
+from cosample_jax.records import VALID, Problem, read_json
 
 
 class Kept(NamedTuple):
@@ -50,7 +50,8 @@ class _Drawn(NamedTuple):
     source: str
     index: int
     text: str
-    grade: Grade
+    correct: bool
+    answer: str
 
 
 def drawn_counts(config, workdir, data: str, level: str, problems: Sequence[Problem]) -> dict[str, dict[str, int]]:
@@ -86,11 +87,9 @@ def _drawn(workdir, problems: Sequence[Problem], counts: Mapping[str, Mapping[st
     """
     stores = {}
     for source in counts:
-        texts = {(s.problem_id, s.sample_index): s.text for s in workdir.pool('train', source).read()}
-        stores[source] = {
-            (g.problem_id, g.sample_index): (texts[g.problem_id, g.sample_index], g)
-            for g in workdir.grades('train', source).read()
-        }
+        texts = _columns(workdir.pool('train', source), 'text')
+        grades = _columns(workdir.grades('train', source), 'correct', 'answer')
+        stores[source] = {key: (*texts[key], *grade) for key, grade in grades.items()}
     for problem in problems:
         here = []
         for source, store in stores.items():
@@ -104,10 +103,17 @@ def _drawn(workdir, problems: Sequence[Problem], counts: Mapping[str, Mapping[st
         yield here
 
 
+def _columns(store, *names: str) -> dict[tuple[str, int], tuple]:
+    """(problem id, sample index) -> the values of these fields; token ids, most of a pool, stay on the disk."""
+    table = store.table(names)
+    keys = zip(*(table.column(name).to_pylist() for name in ('problem_id', 'sample_index')), strict=True)
+    return dict(zip(keys, zip(*(table.column(name).to_pylist() for name in names), strict=True), strict=True))
+
+
 def _filter(workdir, name: str, counts) -> Callable[[list[_Drawn]], list[_Drawn]]:
     """From the samples of a problem to those that are kept."""
     if name == 'answer':
-        return lambda drawn: [each for each in drawn if each.grade.correct]
+        return lambda drawn: [each for each in drawn if each.correct]
     if name == 'none':
         return lambda drawn: drawn
     if name == 'majority':
@@ -123,5 +129,5 @@ def _filter(workdir, name: str, counts) -> Callable[[list[_Drawn]], list[_Drawn]
 
 def _agreeing(drawn: list[_Drawn]) -> list[_Drawn]:
     """Those with the answer that most have (`votes.majority`): it is taken for the right one. None has none."""
-    answer = votes.majority([each.grade.answer for each in drawn])
-    return [each for each in drawn if answer and each.grade.answer == answer]
+    answer = votes.majority([each.answer for each in drawn])
+    return [each for each in drawn if answer and each.answer == answer]

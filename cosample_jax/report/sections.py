@@ -83,7 +83,10 @@ def _verdict(run, draw):
         parts.append(
             page.paragraph('No model was trained in this run: this verdict is about the solutions alone.', 'soft')
         )
-    sentences = [*verdict.quality_sentences(run.matched), *filter(None, [lenses.sentence(run.equal.flips)])]
+    sources = set(run.config['roles']['sources'])
+    # Models that only recipes draw from are compared further down.
+    main = [r for r in run.matched if r['budget'] == 'pool' or {r['model_a'], r['model_b']} <= sources]
+    sentences = [*verdict.quality_sentences(main), *filter(None, [lenses.sentence(run.equal.flips)])]
     parts.append(tag('ul', *(tag('li', s) for s in sentences), class_='plain'))
     if chosen:
         more = {(row['model'], row['budget']): surer.sentence(row) for row in run.precision}
