@@ -8,6 +8,10 @@ for both, drawn by a hash of their ids.
 
 Cost: no sampling with the pools of the base configuration.
 The paper, relative gains of weak data with 500 MATH problems: student 12.9%, weak model 11.4%, strong model 5.1%.
+
+Result of on=arithmetic (student, three seeds, pass@1 on 1,000 test problems in points, 95% interval of the difference):
+few_strong 37.0 (42 problems solved) against 38.9 with all problems (-4.8 to +0.9); few_weak 36.0 (30 problems) against
+few_strong (-4.0 to +2.0). No difference is measurable, with few problems as with all.
 """
 
 from cosample_jax import config as config_lib

@@ -6,8 +6,11 @@
 mix_half spends half of the high budget on each model (5 strong and 15 weak samples a problem), mix_quarter a quarter on
 the strong one; mix_hard gives problems from level 4 on to the strong model and the others to the weak one.
 
-Cost: no sampling with the pools of the base configuration. The paper mixes too, and finds it no better than weak data
-alone where that wins.
+Cost: no sampling with the pools of the base configuration. The paper mixes, too.
+
+Result of on=arithmetic (student, three seeds, pass@1 on 1,000 test problems in points, 95% interval of the difference):
+mix_half 39.7 (-0.8 to +2.4 against strong data), mix_quarter 38.1 (-3.0 to +1.4), mix_hard 38.4 (-2.7 to +1.8): no
+difference is measurable.
 """
 
 from cosample_jax import config as config_lib

@@ -10,6 +10,10 @@ sample of the low budget. The prices are made up, in the ratio that the paper's 
 Cost: 35 weak samples a problem, five more than the base configuration's pools have.
 The paper, relative gains of Flash over Pro data: 31.6%, 14.4%, 10.9% (Gemma 7B, Gemma 2 9B and 27B); at 0.15 of the
 price 19.1%, 9.8%, 5.7%.
+
+Result of on=arithmetic (student, three seeds, pass@1 on 1,000 test problems in points, 95% interval of the difference):
+price_matched 36.1 against 39.8 of one strong sample (-13.5 to +4.5; the three seeds differ by much), price_fifth 32.3
+(-11.1 to -4.1). By parameters the 35 samples cost 11.7 strong ones.
 """
 
 from cosample_jax import config as config_lib

@@ -11,6 +11,11 @@ strong model that was trained on weak data (weak to strong); cost is matched as 
 its base model.
 
 Cost: as much sampling again as the first round's high budget. The paper has one round.
+
+Result of on=arithmetic (student, three seeds, pass@1 on 1,000 test problems in points, 95% interval of the difference):
+weak_again 37.7 against 37.5 (-1.8 to +2.2), strong_again 41.0 against 38.9 (0.0 to +4.1, p 0.087 among both). The
+strong model, trained on weak data, solves 80.5% of the problems where it solved 64.5%; the weak one 59.8%, before
+52.0%.
 """
 
 from cosample_jax import config as config_lib

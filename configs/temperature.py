@@ -8,6 +8,10 @@
 Recipe hot has strong_hot's samples at the high budget, hot_mixed half of them and half of the strong model's as usual.
 
 Cost: the samples of strong_hot, as many as the strong model's. The paper does not have it: its readers asked for it.
+
+Result of on=arithmetic (student, three seeds, pass@1 on 1,000 test problems in points, 95% interval of the difference):
+hot 36.8 (-5.0 to +0.8 against strong data), hot_mixed 39.8 (-0.8 to +2.6). At 1.0 and from all tokens the strong model
+solves 48.0% of the problems instead of 64.5% and is less diverse (1.46 unique correct solutions a problem, not 1.66).
 """
 
 from cosample_jax import config as config_lib
