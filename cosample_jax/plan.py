@@ -39,8 +39,8 @@ FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report':
 
 def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
     """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...,
-    "budget": ..., "notes": of the task's problems and the pilot, a line each}`` of a finalized config; on a slice
-    ``"training"``, too.
+    "budget": ..., "recipes": ..., "notes": of the task's problems and the pilot, a line each}`` of a finalized config;
+    on a slice ``"training"``, too.
 
     Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training. Memory is as
     `memory_section` says: of the chips of `slice_`, or of this machine's devices. Training is as `training_section`
@@ -99,6 +99,7 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
         'matmul_gflops': round(speed * REFERENCE_FLOPS / 1e9, 1),
         'memory': section,
         'budget': budget,
+        'recipes': spending.recipes(config, splits['train']),
         'notes': [*getattr(splits, 'notes', ()), *filter(None, [note, getattr(tokenizer, 'note', '')])],
     }
     if slice_ is not None:
@@ -295,6 +296,8 @@ def print_table(prediction: dict) -> None:
     console = Console()
     console.print(table)
     spending.print_tables(console, prediction['budget'])
+    if prediction['recipes']:
+        console.print(spending.recipes_table(prediction['recipes']))
     console.print(_memory_table(prediction['memory']))
     for note in prediction['notes']:
         console.print(note, highlight=False)

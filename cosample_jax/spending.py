@@ -12,7 +12,7 @@ from cosample_jax import cells, devices, memory, roofline, sharding
 from cosample_jax import config as config_lib
 from cosample_jax.budget import Cost, Lengths, chip_cost, flops_cost, matched, params_cost, price_cost
 from cosample_jax.gemma.config import variant
-from cosample_jax.records import read_json
+from cosample_jax.records import Problem, read_json
 
 REFERENCE = 'strong'  # what the others are matched to
 LENSES = {
@@ -162,6 +162,37 @@ def _seconds_per_token(config, model: str, slice_: Slice, lengths: Lengths) -> f
     filled = min(1.0, lengths.generated / shape.new_tokens) / 2
     tokens = roofline.sampling(variant(config.models[model].variant), slice_.chips.kind, sizes, shape, filled)
     return slice_.chips.chips / tokens
+
+
+def recipes(config, problems: Sequence[Problem]) -> list[dict]:
+    """What each recipe asks for: ``samples`` of each model and their ``cost`` in samples of the strong one (2P, equally
+    long), a problem of all of `problems`; with an allocation, before that moves them.
+    """
+    rows = []
+    for name, entry in config.recipes.items():
+        here = cells.chosen(config, name, problems)
+        mean = {m: sum(cells.recipe_count(config, name, m, p) for p in here) / len(problems) for m in entry.samples}
+        cost = sum(count / cells.ratio(config, model, 'params') for model, count in mean.items())
+        told = {'recipe': name, 'budget': entry.budget, 'samples': mean, 'cost': cost, 'filter': entry.filter}
+        rows.append(told | {'allocation': entry.allocation, 'against': entry.against or REFERENCE})
+    return rows
+
+
+def recipes_table(rows: list[dict]):
+    """The rows of `recipes` as a table."""
+    from rich.table import Table
+
+    table = Table('recipe', 'steps', 'samples a problem', 'cost', 'kept', 'against', title='recipes')
+    table.columns[3].justify = 'right'
+    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
+    for row in rows:
+        drawn = ' + '.join(f'{count:,.4g} {model}' for model, count in row['samples'].items())
+        filter_ = {'answer': 'right', 'none': 'all'}.get(row['filter'], row['filter'])
+        if row['allocation'] != 'uniform':
+            drawn += f', {row["allocation"]}'
+        table.add_row(row['recipe'], row['budget'], drawn, f'{row["cost"]:,.3g}', filter_, row['against'])
+    table.caption = 'cost: in samples of the strong model, by 2P'
+    return table
 
 
 def print_tables(console, section: dict) -> None:

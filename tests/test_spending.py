@@ -9,7 +9,7 @@ from cosample_jax import budget, devices, memory, roofline, spending
 from cosample_jax import config as config_lib
 from cosample_jax.budget import Lengths
 from cosample_jax.gemma.config import variant
-from cosample_jax.records import Sample
+from cosample_jax.records import Problem, Sample
 from cosample_jax.workdir import Workdir
 
 IDS = [f'train/{i}' for i in range(300)]
@@ -208,3 +208,18 @@ def test_everything_is_printed_with_what_it_assumes(workdir):
     assert 'on TPU v5 lite' in text and 'v5e:2x4 (8 chips)' in text
     plain = printed(spending.section(gemma(), IDS, ASSUMED))
     assert 'US$' not in plain and 'chip-' not in plain
+
+
+def test_recipes_are_told_with_what_they_cost():
+    config = config_lib.base()
+    config.name, config.budget.params = 'recipes', 'nominal'
+    config.models.weak.params_nominal, config.models.strong.params_nominal = 1.0, 3.0
+    half = config_lib.recipe(weak=0.5, strong=1, problems=2)
+    config_lib.add_recipes(config, half=half, once=config_lib.recipe(lens='number', weak=1, filter='none'))
+    problems = [Problem(f'train/{n}', 'What?', '1', '') for n in range(4)]
+    half, once = spending.recipes(config_lib.finalize(config), problems)
+    assert half['samples']['strong'] == 0.5
+    assert half['samples']['weak'] in (0.5, 0.75, 1.0)  # 1.5 of each of two problems, in whole ones
+    assert half['cost'] == pytest.approx(half['samples']['weak'] / 3 + 0.5)
+    assert (once['samples'], once['cost'], once['filter']) == ({'weak': 1.0}, pytest.approx(1 / 3), 'none')
+    assert [len(column._cells) for column in spending.recipes_table([half, once]).columns] == [2] * 6
