@@ -3,8 +3,8 @@
     cosample run --config=configs/second_round.py:first=runs/arithmetic --workdir=runs/second_round
     cosample run --config=configs/second_round.py:first=runs/math,on=math,manual_dir=DIR,weights=weights,fsdp=8
 
-  first  a finished run of the base configuration; its cells of the high budget are sampled, zero-shot as they were
-         taught, and its pools are taken over
+  first  a finished run of the base configuration (unless given runs/arithmetic, runs/math ...); its cells of the high
+         budget are sampled, zero-shot as they were taught, and its pools are taken over
 
 weak_again is sampled from the weak model that was trained on its own data (self-improvement), strong_again from the
 strong model that was trained on weak data (weak to strong); cost is matched as before, and every cell is trained from
@@ -20,18 +20,16 @@ strong model, trained on weak data, solves 80.5% of the problems where it solved
 
 from cosample_jax import config as config_lib
 from cosample_jax.config import recipe
-from cosample_jax.errors import UserError
 
 
 def get_config(arg: str | None = None):
     """The first round's data beside the second's."""
     config, args = config_lib.on(arg, __file__, first='')
-    if not args.first:
-        raise UserError('config argument first=DIR is needed: a finished run, e.g. :first=runs/arithmetic')
+    first = args.first or f'runs/{args.on}'
     level, high = config.budget.levels[-1], config.budget.strong.high
-    config.sampling.pools = args.first
+    config.sampling.pools = first
     for name in ('weak', 'strong'):
-        cell = f'{args.first}/finetune/{name}-weak-{level}-s0'
+        cell = f'{first}/finetune/{name}-weak-{level}-s0'
         config_lib.add_model(config, f'{name}_2', like=name, init=cell, shots=False)
     config_lib.add_recipes(
         config,

@@ -112,7 +112,7 @@ VERBS = {
         'write the kept solutions of a source as JSONL, for any other trainer',
         'cosample_jax.commands.export',
         (
-            ('data', Flag('weak, strong or gold', required=True)),
+            ('data', Flag('a source (weak, strong), gold, or a recipe of the run', required=True)),
             ('budget', Flag('low or high; the first of the run unless given')),
             ('format', Flag('chat or completion; chat unless given')),
             ('output', Flag('JSONL file to write', required=True)),

@@ -88,7 +88,7 @@ def open_checkpoint(path) -> Checkpoint:
 
 def _best_of_cell(path):
     """The best checkpoint of a fine-tuned cell's directory; any other path as it is."""
-    if not (path / 'cell.json').exists():
+    if path.suffix == '.safetensors' or not (path / 'cell.json').exists():
         return path
     record = read_json(path / 'cell.json')
     if not record['trained']:
