@@ -144,3 +144,12 @@ def test_the_question_has_problem_and_solution_in_one_paragraph():
     asked = judge.question(problem, 'One.\n\n\nTwo {0}.\n')
     assert 'How many {eggs}?\nSay.' in asked and 'One.\nTwo {0}.' in asked and '\n\n' not in asked
     assert asked.endswith('"Verdict: correct" or "Verdict: wrong".')
+
+
+def test_who_filters_without_gold_answers_is_not_told_that_the_answer_is_right():
+    problem = PROBLEMS['train/3']
+    known, unknown = judge.question(problem, '3 + 1 = 4.'), judge.question(problem, '3 + 1 = 4.', answer_is_right=False)
+    assert 'final answer is known to be right' in known and 'known to be right' not in unknown
+    assert 'whether the final answer is right' in unknown
+    assert known.partition('The reasoning is wrong if')[2] == unknown.partition('The reasoning is wrong if')[2] != ''
+    assert problem.answer not in unknown.replace('3 + 1 = 4.', '')
