@@ -16,7 +16,7 @@ Result of on=arithmetic (student, three seeds, pass@1 on 1,000 test problems in 
 all 25.1 and 28.8 (weak, strong), majority 28.5 and 33.1, calculator 34.8 and 39.1, right answers 37.5 and 38.9.
 Without a filter 12.5 and 10.1 points are lost, with votes 9.0 and 5.8; the calculator, which sees no answer, loses
 none on the strong model's samples (-1.7 to +2.1) and 2.8 on the weak one's (-4.7 to -0.9, not measurable among all
-comparisons). A model judge was not tried at this size.
+comparisons). Tiny models write no verdicts: judge=strong keeps nothing (size=smoke).
 """
 
 from cosample_jax import config as config_lib
