@@ -16,7 +16,9 @@ can be imported.
 Result of pair=weak_student (three seeds, pass@1 on 1,000 test problems): data of the smaller model is better by 5.0
 points at the low budget (+2.5 to +7.5; it solves 22.7% of the problems at equal cost, the other 18.1%), and no
 difference is measurable at the high one (-3.2 to +0.5). So weak data wins where the weak model is the better one for
-its cost.
+its cost. Of pair=student_strong: the weak side solves more problems at the low budget (32.7% against 28.9%) and yet
+trains the student worse (-5.3 to -1.7), with no measurable difference at the high one (-3.5 to +1.0): coverage alone
+does not decide.
 """
 
 from cosample_jax import config as config_lib
