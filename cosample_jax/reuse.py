@@ -6,10 +6,11 @@ A sample depends on its keys (seed, problem, index), the prompt, the weights and
 
 from collections.abc import Sequence
 
-from cosample_jax import checkpoint
+from cosample_jax import checkpoint, sharding
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.records import read_json
+from cosample_jax.sampling.policy import hash32
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.workdir import Workdir
 
@@ -34,7 +35,10 @@ def take(config, workdir, source: str, requests: Sequence[Request]) -> int:
     if not len(drawn):
         return 0
     there, here = config_lib.flatten(read_json(path)), config_lib.flatten(config_lib.to_json(config))
-    for field in (*_FIELDS, *(f'models.{source}.{name}' for name in _OF_THE_MODEL)):
+    fields = [*_FIELDS, *(f'models.{source}.{name}' for name in _OF_THE_MODEL)]
+    if config.models[config_lib.weights_of(config, source)].init == 'pretrain':  # of which the lineage tells little
+        fields += [field for field in here if field.startswith('pretrain.')]
+    for field in fields:
         if there.get(field) != here[field]:
             raise UserError(
                 f'config.sampling.pools: {other.root} was sampled with {field} {there.get(field)!r}, not '
@@ -50,8 +54,10 @@ def take(config, workdir, source: str, requests: Sequence[Request]) -> int:
     _check_questions(other, workdir)
     store = workdir.pool('train', source)
     wanted = {(request.problem_id, source, request.sample_index) for request in requests} - store.keys()
+    sharding.wait_for_processes('the pool is read')  # before anybody writes: all must miss the same samples
     taken = [s for s in drawn.read() if (s.problem_id, source, s.sample_index) in wanted]
-    store.append(taken)
+    store.append([sample for sample in taken if sharding.is_mine(hash32(sample.problem_id))])
+    sharding.wait_for_processes('samples are taken over')
     return len(taken)
 
 

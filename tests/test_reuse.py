@@ -57,6 +57,11 @@ def test_samples_drawn_otherwise_are_refused(tmp_path, other):
     refused('sampling.temperature 0.7, not 0.9', sampling__temperature=0.9)
     refused('models.weak.temperature 0.0, not 1.0', models__weak__temperature=1.0)
     refused('seed 0, not 3', seed=3)
+    config = read_json(other.path('config.json'))
+    changed = config | {'pretrain': config['pretrain'] | {'warmup_steps': 7}}
+    write_json(other.path('config.json'), changed | {'name': 'trained otherwise'})
+    refused('pretrain.warmup_steps 7, not 100', models__weak__init='pretrain')
+    write_json(other.path('config.json'), config)
     lineage = read_json(other.model_dir('weak') / 'lineage.json')
     write_json(other.model_dir('weak') / 'lineage.json', lineage | {'source': 'elsewhere'})
     refused('the weights of weak')

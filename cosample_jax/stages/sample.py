@@ -18,11 +18,13 @@ def run(config, workdir) -> dict:
     problems = workdir.problems('train')
     for source in cells.sources(config):
         writer = Writer(config, workdir, source, cells.pool_counts(config, source, problems).__getitem__)
-        store, engine, requests = writer.store, writer.engine, writer.requests
+        store, requests = writer.store, writer.requests
         reused = reuse.take(config, workdir, source, requests) if config.sampling.pools else 0
+        engine = writer.engine if writer.missing(requests) else None  # no weights are loaded for nothing
         start = time.monotonic()
         with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
-            writer.fill(requests, bar)
+            if engine:
+                writer.fill(requests, bar)
         seconds = time.monotonic() - start
         table = store.table()
         counters[source] = {
@@ -30,9 +32,9 @@ def run(config, workdir) -> dict:
             'reused': reused,
             'tokens': sum(table.column('num_tokens').to_pylist()),
             'truncated': table.column('finish').to_pylist().count('length'),
-            **engine.usage.shares(),
-            **_chip_time(seconds, engine.usage.drawn, mesh),
         }
+        if engine:
+            counters[source] |= engine.usage.shares() | _chip_time(seconds, engine.usage.drawn, mesh)
     for name, recipe in config.recipes.items():
         if recipe.allocation != 'uniform' and not workdir.allocation(name).exists():
             allocating.allocate(config, workdir, name, recipe.allocation, recipe.samples)
