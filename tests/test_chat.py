@@ -51,6 +51,9 @@ def run(monkeypatch, tmp_path):
         def __init__(self, purpose, model):
             self.directory = tmp_path / 'pools' / purpose / model
 
+        def keys(self):
+            return set()
+
         def table(self):
             return SimpleNamespace(column=lambda name: SimpleNamespace(to_pylist=list))
 
