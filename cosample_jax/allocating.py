@@ -34,7 +34,7 @@ def allocate(config, workdir, name: str, policy: str, amounts: Mapping[str, floa
     """
     problems = workdir.problems('train')
     known = allocation.Problems([p.id for p in problems], [(p.level, p.subject) for p in problems])
-    costs = {source: 1 / cells.ratio(config, source, 'params') for source in amounts}
+    costs = {source: 1 / cells.ratio(config, source, config.budget.lens) for source in amounts}
     sources = [
         allocation.Source(source, costs[source], amounts[source] * len(problems))
         for source in sorted(amounts, key=costs.__getitem__)

@@ -37,16 +37,24 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True)
 class Price:
-    """Of a million tokens, in US$; `batch_discount` is the share taken off both where requests may wait."""
+    """Of a million tokens, in US$; `batch_discount` is the share taken off all where requests may wait, `cached` the
+    price of prompt tokens that a cache had.
+    """
 
     input: float
     output: float
     batch_discount: float = 0.0
+    cached: float = 0.0
 
     @property
     def generated(self) -> float:
         """Of a million generated tokens, less the discount; prompts are free here, as in the paper's 35 : 1."""
         return self.output * (1 - self.batch_discount)
+
+    def of(self, read: float, written: float, cached: float = 0, batch: bool = False) -> float:
+        """US$ for a request of so many tokens; the `cached` ones are among those `read`."""
+        asked = self.input * (read - cached) + self.cached * cached + self.output * written
+        return asked * (1 - batch * self.batch_discount) / 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +135,7 @@ def _keys_seen(tokens: float, window: int) -> float:
 
 def price_cost(price: Price, lengths: Lengths) -> Cost:
     """US$, where each sample is a request of its own that pays for its whole prompt."""
-    asked = price.input * (lengths.prefix + lengths.question) + price.output * lengths.generated
-    return Cost(asked * (1 - price.batch_discount) / 1e6)
+    return Cost(price.of(lengths.prefix + lengths.question, lengths.generated, batch=True))
 
 
 def chip_cost(seconds_per_token: float, lengths: Lengths) -> Cost:

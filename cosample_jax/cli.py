@@ -86,7 +86,11 @@ def _execute(name: str, argv: list[str]) -> None:
     with contextlib.ExitStack() as stack:
         if verb.workdir == 'name' and args.config is None:
             args.workdir = args.workdir or 'runs'
-        args.workdir = Workdir(args.workdir or _default_workdir(args.config)) if verb.workdir else None
+        if verb.workdir:
+            limit = getattr(args, 'max_spend', None)
+            args.workdir = Workdir(args.workdir or _default_workdir(args.config), max_spend=limit)
+        else:
+            args.workdir = None
         if verb.workdir == 'write':
             stack.enter_context(args.workdir.lock())
             args.workdir.open(args.config)
@@ -133,7 +137,12 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
     known = _flags_of(verb)
     values = flags.FlagValues()
     for flag_name, flag in known.items():
-        define = {int: flags.DEFINE_integer, bool: flags.DEFINE_boolean, str: flags.DEFINE_string}
+        define = {
+            int: flags.DEFINE_integer,
+            bool: flags.DEFINE_boolean,
+            str: flags.DEFINE_string,
+            float: flags.DEFINE_float,
+        }
         define = (define | {list: flags.DEFINE_multi_string})[flag.kind]
         define(flag_name, None, flag.help, flag_values=values)
     overrides = [arg for arg in argv if arg.lstrip('-').removeprefix('no').startswith('config.')]
@@ -159,7 +168,9 @@ def parse_flags(name: str, argv: list[str]) -> SimpleNamespace:
         value = getattr(values, flag_name)
         if flag.required and not value:
             raise UserError(f'`cosample {name}` needs --{flag_name}: {flag.help}')
-        setattr(args, flag_name.replace('-', '_'), flag.kind() if value is None else value)
+        # No limit is not a limit of nothing.
+        nothing = None if flag.kind is float else flag.kind()
+        setattr(args, flag_name.replace('-', '_'), nothing if value is None else value)
     args.config = None
     if config is not None:
         from cosample_jax.config import finalize

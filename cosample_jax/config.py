@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict, FrozenConfigDict, config_dict
 
 from cosample_jax import budget as budget_lib
+from cosample_jax import endpoints
 from cosample_jax.errors import UserError, did_you_mean
 
 MODELS = ('weak', 'strong', 'student')
@@ -110,6 +111,7 @@ def base() -> ConfigDict:
     judge.model.variant = ''
     judge.model.init = ''
     judge.model.chat = True
+    judge.model.price, judge.model.api = _price(), _api()
 
     finetune = config.finetune = ConfigDict()
     finetune.batch_size = ConfigDict(dict.fromkeys(MODELS, 16))  # examples a step
@@ -137,27 +139,58 @@ def base() -> ConfigDict:
 
 def _model(variant: str) -> ConfigDict:
     model = ConfigDict()
-    model.variant = variant  # a name in cosample_jax.gemma.config.VARIANTS
-    # 'package' (shipped weights), 'pretrain' (from scratch), a checkpoint's path, or another model, to have its weights
+    model.variant = variant  # a name in cosample_jax.gemma.config.VARIANTS; '' = unknown, of a model behind an API
+    # 'package' (shipped weights), 'pretrain' (from scratch), a checkpoint's path, another model, to have its weights,
+    # or a model behind an API (`cosample_jax.endpoints`): `use_api`.
     model.init = 'package'
     model.chat = False  # the model is instruction-tuned: asked and taught in turns
     model.shots = True  # as a source it is asked few-shot; a fine-tuned one is not
     model.temperature = 0.0  # as a source; 0 = sampling.temperature, with its top_k
     model.top_k = 0
     model.params_nominal = 0.0  # parameters as advertised (9e9); 0 = the variant's own
-    price = model.price = ConfigDict()  # what an API asks for it: `plan` shows it, budget.lens may match by it
+    model.price, model.api = _price(), _api()
+    return model
+
+
+def _price() -> ConfigDict:
+    price = ConfigDict()  # what an API asks for a model: `plan` shows it, budget.lens may match by it
     price.input = 0.0  # US$ for a million tokens of prompts
+    price.cached = 0.0  # and of those that a cache of prompts had; 0 = as input
     price.output = 0.0  # and of generated ones; 0 = no price is known
-    price.batch_discount = 0.0  # the share taken off both where requests may wait, 0.5 for half price
+    price.batch_discount = 0.0  # the share taken off all where requests may wait, 0.5 for half price
     price.as_of = ''  # the day these were the prices, '2024-08-12': they change
     price.source = ''  # where they stood
-    return model
+    return price
+
+
+def _api() -> ConfigDict:
+    api = ConfigDict()  # how a model behind an API is asked; nothing of it changes what is asked
+    api.key = ''  # environment variable that has the key; '' = the provider's own, none for another server
+    api.batch = False  # in jobs, which may take a day and cost less
+    api.at_once = 16  # requests in flight
+    api.per_minute = 0  # requests; 0 = no limit
+    api.tokens_per_minute = 0  # read and written, as far as is known before; 0 = no limit
+    api.samples = 1  # of a problem in one request, which pays for the prompt once
+    api.timeout = 600.0  # seconds for an answer
+    api.job_hours = 25.0  # for a job, before it is cancelled and what it did not answer is asked again
+    # Tokens that Gemini may think beside sampling.max_new_tokens, an effort for OpenAI ('low'); '' = the model's own.
+    api.thinking = ''
+    return api
+
+
+def use_api(config: ConfigDict, name: str, init: str, chat: bool = True, **api: Any) -> None:
+    """Makes one of `config.models` a model behind an API, e.g. ``gemini:gemini-2.5-flash``.
+
+    `chat` says whether it is asked in turns or continues a page; `api` are fields of its group of that name.
+    """
+    config.models[name].update({'variant': '', 'init': init, 'chat': chat})
+    config.models[name].api.update(api)
 
 
 def add_model(config: ConfigDict, name: str, like: str, **fields: Any) -> None:
     """A further model to draw from, which is as `like` but for its fields; by default it has the same weights."""
     entry = config.models[like].copy_and_resolve_references()
-    entry.update({'init': like} | fields)
+    entry.update({'init': entry.init if endpoints.is_api(entry.init) else like} | fields)
     with config.models.unlocked():
         config.models[name] = entry
 
@@ -349,6 +382,7 @@ def finalize(config: ConfigDict) -> FrozenConfigDict:
     params = {name: num_params(config, name) for name in ('weak', 'strong')}
     with config.unlocked():
         budget = config.budget
+        # 0 where a model's size is unknown.
         budget.flops_per_token.weak = budget_lib.sample_cost(params['weak'], tokens=1)
         budget.flops_per_token.strong = budget_lib.sample_cost(params['strong'], tokens=1)
         costs = {name: price(config, name).generated for name in params} if budget.lens == 'price' else params
@@ -363,9 +397,26 @@ def all_models(config) -> dict[str, ConfigDict]:
     return dict(config.models.items()) | ({JUDGE: config.judge.model} if JUDGE in config.judge.by else {})
 
 
+def endpoint(config, model: str) -> endpoints.Endpoint | None:
+    """Where a model of `all_models` answers, when it is one behind an API."""
+    init = all_models(config)[model].init
+    return endpoints.parse(init) if endpoints.is_api(init) else None
+
+
+def api_models(config) -> list[str]:
+    """The models of `all_models` that are behind an API."""
+    return [name for name, entry in all_models(config).items() if endpoints.is_api(entry.init)]
+
+
+def local_models(config) -> dict[str, ConfigDict]:
+    """The models of `config.models` that have weights here."""
+    return {name: entry for name, entry in config.models.items() if not endpoints.is_api(entry.init)}
+
+
 def own_weights(config) -> dict[str, ConfigDict]:
-    """The models of `all_models` that do not share another's weights."""
-    return {name: entry for name, entry in all_models(config).items() if weights_of(config, name) == name}
+    """The models of `all_models` that have weights here, and not another's."""
+    apis = api_models(config)
+    return {n: entry for n, entry in all_models(config).items() if n not in apis and weights_of(config, n) == n}
 
 
 def weights_of(config, model: str) -> str:
@@ -380,10 +431,14 @@ def field_of(model: str) -> str:
 
 
 def num_params(config, model: str) -> float:
-    """The P of 2P for a model: analytic, or as advertised when `config.budget.params` is 'nominal'."""
+    """The P of 2P for a model: analytic, or as advertised when `config.budget.params` is 'nominal'. Of a model behind
+    an API it is what the configuration says, 0 where that is unknown.
+    """
     from cosample_jax.gemma import config as gemma_config
 
     entry = config.models[model]
+    if not entry.variant:
+        return float(entry.params_nominal)
     variant = gemma_config.variant(entry.variant)
     if config.budget.params == 'nominal':
         return float(entry.params_nominal or variant.nominal_params or variant.num_params())
@@ -391,9 +446,11 @@ def num_params(config, model: str) -> float:
 
 
 def price(config, model: str) -> budget_lib.Price:
-    """What a model's API asks for; of 0 where no price is known."""
-    entry = config.models[model].price
-    return budget_lib.Price(entry.input, entry.output, entry.batch_discount)
+    """What a model's API asks for, as it is asked; of 0 where no price is known."""
+    model = all_models(config)[model]
+    entry, waits = model.price, model.api.batch or not endpoints.is_api(model.init)
+    discount = entry.batch_discount if waits else 0.0
+    return budget_lib.Price(entry.input, entry.output, discount, entry.cached or entry.input)
 
 
 def get(config, name: str):

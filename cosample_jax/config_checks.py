@@ -2,6 +2,7 @@
 
 import re
 
+from cosample_jax import endpoints
 from cosample_jax.config import (
     ALLOCATIONS,
     FILTERS,
@@ -40,7 +41,6 @@ _AT_LEAST_ONE = (
 
 def validate(config) -> None:
     """UserError for the first field that cannot work."""
-    from cosample_jax.gemma import config as gemma_config
 
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', config.name):
         raise UserError(f'config.name is {config.name!r}: use letters, digits, dots, dashes (it names the workdir)')
@@ -80,9 +80,9 @@ def validate(config) -> None:
         if value not in JUDGES:
             raise UserError(f'config.judge.by has {value!r}, which is no choice{did_you_mean(value, JUDGES)}')
     if JUDGE in config.judge.by:
-        gemma_config.variant(config.judge.model.variant)
         usable = config.judge.model.init not in ('', 'pretrain')
-        _require(usable, config, 'judge.model.init', "'package' or the path of a checkpoint")
+        _require(usable, config, 'judge.model.init', "'package', the path of a checkpoint, or a model of an API")
+        _model(config, 'judge.model')
     _subset(config, 'roles.sources', ('weak', 'strong'))
     _subset(config, 'roles.trained', MODELS)
     _subset(config, 'budget.levels', LEVELS)
@@ -106,7 +106,7 @@ def validate(config) -> None:
         _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
     for name in config.models:
         _name('models', name, ('gold', 'base', JUDGE))
-        gemma_config.variant(config.models[name].variant)  # UserError with the nearest name
+        _model(config, f'models.{name}')
         _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
         _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
         for field in ('params_nominal', 'temperature', 'top_k'):
@@ -116,8 +116,22 @@ def validate(config) -> None:
         other = config.models.get(config.models[name].init)
         if other is not None:
             same = other.variant == config.models[name].variant and other.init not in config.models
-            _require(same, config, f'models.{name}.init', 'a model of the same variant with weights of its own')
-        _price(config, name)
+            own = same and not endpoints.is_api(other.init)
+            _require(own, config, f'models.{name}.init', 'a model of the same variant with weights of its own')
+    for name in config.roles.trained:
+        what = 'of weights that are here, or config.roles.trained without this model'
+        _require(not endpoints.is_api(config.models[name].init), config, f'models.{name}.init', what)
+    for name in ('weak', 'strong'):
+        if config.budget.lens == 'price':
+            _require(
+                config.models[name].price.output > 0,
+                config,
+                f'models.{name}.price.output',
+                "above 0, as config.budget.lens is 'price'",
+            )
+        elif not config.models[name].variant:
+            what = "above 0, as config.budget.lens is 'params' and the size is unknown (or budget.lens 'price')"
+            _require(config.models[name].params_nominal > 0, config, f'models.{name}.params_nominal', what)
     for name in config.recipes:
         _recipe(config, name)
 
@@ -145,16 +159,17 @@ def _recipe(config, name: str) -> None:
                 f'config.{field}.samples has {model!r}, which is no model{did_you_mean(model, config.models)}'
             )
         _require(count > 0, config, f'{field}.samples.{model}', 'above 0')
-        if entry.lens == 'price':
-            for side in ('strong', model):
-                what = f"above 0, as config.{field}.lens is 'price'"
-                _require(config.models[side].price.output > 0, config, f'models.{side}.price.output', what)
+        known = {'price': 'price.output', 'params': 'params_nominal'}.get(entry.lens)
+        for side in ('strong', model):
+            if known and (entry.lens == 'price' or not config.models[side].variant):
+                what = f'above 0, as config.{field}.lens is {entry.lens!r}'
+                _require(get(config.models[side], known) > 0, config, f'models.{side}.{known}', what)
         referred = entry.allocation == 'uniform' or model in config.roles.sources
         _require(
             referred, config, f'{field}.samples', 'of config.roles.sources alone, where an allocation spreads them'
         )
     if entry.allocation != 'uniform':
-        for part, value in {'lens': 'params', 'problems': 0, 'strong_from_level': 0}.items():
+        for part, value in {'lens': config.budget.lens, 'problems': 0, 'strong_from_level': 0}.items():
             _require(entry[part] == value, config, f'{field}.{part}', f'{value!r} where an allocation decides')
         two = entry.allocation != 'cascade' or len(entry.samples) == 2
         _require(two and len(entry.samples) <= 2, config, f'{field}.samples', 'of two models, for a cascade')
@@ -166,11 +181,38 @@ def _recipe(config, name: str) -> None:
         _require(listed, config, f'{field}.against', 'named, as config.roles.sources has no strong model')
 
 
-def _price(config, name: str) -> None:
-    field, entry = f'models.{name}.price', config.models[name].price
-    if name in ('weak', 'strong') and config.budget.lens == 'price':
-        _require(entry.output > 0, config, f'{field}.output', "above 0, as config.budget.lens is 'price'")
-    for part in ('input', 'output'):
+def _model(config, field: str) -> None:
+    from cosample_jax.gemma import config as gemma_config
+
+    entry = get(config, field)
+    _price(config, f'{field}.price')
+    for part in ('at_once', 'samples', 'timeout', 'job_hours'):
+        _require(entry.api[part] > 0, config, f'{field}.api.{part}', 'above 0')
+    for part in ('per_minute', 'tokens_per_minute'):
+        _require(entry.api[part] >= 0, config, f'{field}.api.{part}', 'at least 0')
+    if not endpoints.is_api(entry.init):
+        gemma_config.variant(entry.variant)  # UserError with the nearest name
+        return
+    try:
+        endpoint = endpoints.parse(entry.init)
+    except UserError as error:
+        raise UserError(f'config.{field}.init: {error}') from None
+    _require(entry.variant == '', config, f'{field}.variant', "'', as the model is behind an API")
+    if endpoint.provider == 'gemini':
+        number = entry.api.thinking == '' or entry.api.thinking.isdigit()
+        _require(number, config, f'{field}.api.thinking', "a number of tokens, such as '0', or ''")
+    elif not endpoint.base_url and field != 'judge.model':  # a judge is asked greedily
+        owner = config.sampling if not entry.temperature else entry
+        name = 'sampling.top_k' if not entry.temperature else f'{field}.top_k'
+        what = f'0 for {endpoint}, which has no top-k (or config.{field}.temperature above 0 with a top_k of its own)'
+        _require(owner.top_k == 0, config, name, what)
+    in_turns = endpoint.provider == 'gemini' or not endpoint.base_url
+    _require(entry.chat or not in_turns, config, f'{field}.chat', f'True: {endpoint} is asked in turns')
+
+
+def _price(config, field: str) -> None:
+    entry = get(config, field)
+    for part in ('input', 'output', 'cached'):
         _require(entry[part] >= 0, config, f'{field}.{part}', 'at least 0')
     _require(0 <= entry.batch_discount < 1, config, f'{field}.batch_discount', 'at least 0 and below 1')
     if entry.input or entry.output:

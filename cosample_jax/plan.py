@@ -39,8 +39,8 @@ FIXED_S = {'prepare': 1.5, 'grade': 1.0, 'judge': 0.5, 'analyze': 1.0, 'report':
 
 def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
     """``{"stages": {name: {"seconds", "tokens", "samples", "flops"}}, "matmul_gflops": ..., "memory": ...,
-    "budget": ..., "recipes": ..., "notes": of the task's problems and the pilot, a line each}`` of a finalized config;
-    on a slice ``"training"``, too.
+    "budget": ..., "recipes": ..., "apis": ..., "notes": of the problems and the pilot, a line each}`` of a finalized
+    config; on a slice ``"training"``, too.
 
     Generated tokens for sampling and evaluation; tokens read and learned, padding excluded, for training. Memory is as
     `memory_section` says: of the chips of `slice_`, or of this machine's devices. Training is as `training_section`
@@ -53,6 +53,7 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
     solution = float(np.mean(written)) if written else config.sampling.max_new_tokens
     question = float(np.mean([len(tokenizer.encode(p.question)) for p in splits['train']]))
     params = {name: config_lib.num_params(config, name) for name in config.models}
+    local = config_lib.local_models(config)
     stages = {name: {'seconds': FIXED_S.get(name, 0.0) / speed} for name in ORDER}
 
     pretrained = [name for name, entry in config.models.items() if entry.init == 'pretrain']
@@ -63,7 +64,8 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
     sampled = []
     for source in cells.sources(config):
         samples = sum(cells.pool_counts(config, source, splits['train']).values())
-        sampled.append(_work(DECODE, samples * solution, 2 * params[source], 1, samples))
+        work = _work(DECODE, samples * solution, 2 * params[source], 1, samples)
+        sampled.append(work if source in local else work | {'seconds': 0.0, 'flops': 0.0})
     stages['sample'] = _total(sampled, speed)
 
     grid = cells.grid(config)
@@ -86,9 +88,8 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
         answered.append(_work(DECODE, samples * solution, 2 * params[model], 3, samples))
     stages['finetune'] = _total(learned, speed)
     stages['evaluate'] = _total(answered, speed)
-    templates = {entry.chat: tasks.template(config, tokenizer, entry.chat) for entry in config.models.values()}
-    told = {chat: lengths(splits, template) for chat, template in templates.items()}
-    section = memory_section(config, {name: told[entry.chat] for name, entry in config.models.items()}, slice_)
+    told = {chat: lengths(splits, tasks.template(config, tokenizer, chat)) for chat in {e.chat for e in local.values()}}
+    section = memory_section(config, {name: told[entry.chat] for name, entry in local.items()}, slice_)
     assumed = mean_lengths(config, splits, tokenizer, solution)
     sampled = {r['model']: memory.Sampling(**r['shape']) for r in section['rows'] if r['stage'] == 'sampling'}
     measured, note = spending.pilot(config, workdir, assumed) if workdir else (None, '')
@@ -100,6 +101,7 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
         'memory': section,
         'budget': budget,
         'recipes': spending.recipes(config, splits['train']),
+        'apis': spending.apis(config, splits['train'], measured.lengths if measured else assumed),
         'notes': [*getattr(splits, 'notes', ()), *filter(None, [note, getattr(tokenizer, 'note', '')])],
     }
     if slice_ is not None:
@@ -117,10 +119,13 @@ def lengths(splits: dict, template: prompts.Template) -> dict[str, int]:
 
 
 def mean_lengths(config, splits: dict, tokenizer, solution: float) -> dict[str, Lengths]:
-    """What the samples of each compared model have on the training problems, if all write so many tokens."""
+    """What the samples of each compared model have on the training problems, if all write so many tokens. One behind an
+    API is counted as if it were asked on a page, in the run's own tokens.
+    """
     found = {}
     for name in spending.compared(config):
-        template = tasks.template(config, tokenizer, config.models[name].chat)
+        chat = config.models[name].chat and name in config_lib.local_models(config)
+        template = tasks.template(config, tokenizer, chat)
         question = float(np.mean([len(template.prompt(problem.question)) for problem in splits['train']])) - 1
         found[name] = Lengths(lengths(splits, template)['prefix'], question, solution)
     return found
@@ -165,7 +170,8 @@ def memory_section(config, tokens: dict[str, dict[str, int]], slice_: devices.Sl
     sharding.check_rows(mesh, config.sampling.slots, 'sampling.slots')
     sharding.check_rows(mesh, config.finetune.row_multiple, 'finetune.row_multiple')
     sharding.check_rows(mesh, config.finetune.microbatch_rows, 'finetune.microbatch_rows')
-    stages = [('sampling', name) for name in dict.fromkeys((*cells.sources(config), *config.roles.trained))]
+    sampled = dict.fromkeys((*cells.sources(config), *config.roles.trained))
+    stages = [('sampling', name) for name in sampled if name in config_lib.local_models(config)]
     stages += [('fine-tuning', name) for name in config.roles.trained]
     accelerated = slice_ is not None
     rows = []
@@ -298,6 +304,8 @@ def print_table(prediction: dict) -> None:
     spending.print_tables(console, prediction['budget'])
     if prediction['recipes']:
         console.print(spending.recipes_table(prediction['recipes']))
+    if prediction['apis']:
+        console.print(spending.apis_table(prediction['apis']))
     console.print(_memory_table(prediction['memory']))
     for note in prediction['notes']:
         console.print(note, highlight=False)

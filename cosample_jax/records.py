@@ -39,9 +39,10 @@ class Problem:
 class Sample:
     """One solution drawn from a model.
 
-    `finish` is 'stop' or 'length'; `num_tokens` counts the token that completes the stop; `logprob` is the
-    raw model's log-probability (nats) of the counted tokens, `sampling_logprob` the one after temperature and
-    top-k.
+    `finish` is 'stop', 'length', or 'blocked' by an API's filter; `num_tokens` counts the token that completes the
+    stop; `logprob` is the raw model's log-probability (nats) of the counted tokens, `sampling_logprob` the one after
+    temperature and top-k. An API tells neither these (NaN) nor its `tokens` (none); what it counts, thoughts too, is
+    `num_tokens`.
     """
 
     KEY: ClassVar[tuple[str, ...]] = ('problem_id', 'model', 'sample_index')

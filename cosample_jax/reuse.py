@@ -17,6 +17,7 @@ from cosample_jax.workdir import Workdir
 _FIELDS = ('seed', 'tokenizer', 'task.name', 'sampling.temperature', 'sampling.top_k', 'sampling.top_p')
 _FIELDS += ('sampling.max_new_tokens', 'sampling.slots')
 _OF_THE_MODEL = ('variant', 'chat', 'shots', 'temperature', 'top_k')
+_OF_AN_API = ('init', 'api.thinking')
 
 
 def take(config, workdir, source: str, requests: Sequence[Request]) -> int:
@@ -35,7 +36,8 @@ def take(config, workdir, source: str, requests: Sequence[Request]) -> int:
     if not len(drawn):
         return 0
     there, here = config_lib.flatten(read_json(path)), config_lib.flatten(config_lib.to_json(config))
-    fields = [*_FIELDS, *(f'models.{source}.{name}' for name in _OF_THE_MODEL)]
+    is_remote = config_lib.endpoint(config, source) is not None
+    fields = [*_FIELDS, *(f'models.{source}.{name}' for name in _OF_THE_MODEL + _OF_AN_API * is_remote)]
     if config.models[config_lib.weights_of(config, source)].init == 'pretrain':  # of which the lineage tells little
         fields += [field for field in here if field.startswith('pretrain.')]
     for field in fields:
@@ -44,10 +46,10 @@ def take(config, workdir, source: str, requests: Sequence[Request]) -> int:
                 f'config.sampling.pools: {other.root} was sampled with {field} {there.get(field)!r}, not '
                 f'{here[field]!r}: leave it out, or take the same'
             )
-    same = {
-        'the prompt': lambda run: read_json(run.pool('train', source).directory / 'prompt.json'),
-        'the weights': lambda run: checkpoint.read_lineage(run.model_dir(config_lib.weights_of(config, source))),
-    }
+    same = {'the prompt': lambda run: read_json(run.pool('train', source).directory / 'prompt.json')}
+    if not is_remote:
+        weights = config_lib.weights_of(config, source)
+        same['the weights'] = lambda run: checkpoint.read_lineage(run.model_dir(weights))
     for what, of in same.items():
         if of(other) != of(workdir):
             raise UserError(f'config.sampling.pools: {what} of {source} in {other.root} is another: leave it out')

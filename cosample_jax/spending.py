@@ -5,6 +5,7 @@ models and prompts, the lengths measured on it stand beside that, and the chip-s
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from cosample_jax.gemma.config import variant
 from cosample_jax.records import Problem, read_json
 
 REFERENCE = 'strong'  # what the others are matched to
+JUDGE_TOKENS = 150  # about as many as the words of a judge's question have
 LENSES = {
     'params': '2P FLOPs',
     'flops': 'FLOPs',
@@ -139,10 +141,11 @@ def section(
 
 def lens_costs(config, lengths: dict[str, Lengths], measured: Pilot | None, slice_: Slice | None = None):
     """lens -> model -> Cost, of the lenses that something is known for of every model."""
-    costs: dict[str, dict[str, Cost]] = {
-        'params': {m: params_cost(config_lib.num_params(config, m), each) for m, each in lengths.items()},
-        'flops': {m: flops_cost(variant(config.models[m].variant), each) for m, each in lengths.items()},
-    }
+    costs: dict[str, dict[str, Cost]] = {}
+    if all(config_lib.num_params(config, m) for m in lengths):
+        costs['params'] = {m: params_cost(config_lib.num_params(config, m), each) for m, each in lengths.items()}
+    if all(config.models[m].variant for m in lengths):
+        costs['flops'] = {m: flops_cost(variant(config.models[m].variant), each) for m, each in lengths.items()}
     prices = {m: config_lib.price(config, m) for m in lengths}
     if all(price.output for price in prices.values()):
         costs['price'] = {m: price_cost(prices[m], each) for m, each in lengths.items()}
@@ -164,15 +167,81 @@ def _seconds_per_token(config, model: str, slice_: Slice, lengths: Lengths) -> f
     return slice_.chips.chips / tokens
 
 
+def apis(config, problems: Sequence[Problem], lengths: dict[str, Lengths]) -> list[dict]:
+    """What each model behind an API is asked, and what that costs: ``requests``, tokens ``read`` and ``written``,
+    ``usd``, ``usd_cached`` when a cache has the shared prompt, and ``usd_most`` when every sample is as long as it may
+    be. Prices are those of ``as_of``, with the discount of jobs where these are asked for; 0 where none is known.
+
+    A judge reads a question and a solution of every sample that it judges, and writes as much as it may.
+    """
+    rows = []
+    longest = config.sampling.max_new_tokens
+    for name in config_lib.api_models(config):
+        entry, price = config_lib.all_models(config)[name], config_lib.price(config, name)
+        if name in cells.sources(config):
+            drawn = sum(cells.pool_counts(config, name, problems).values())
+            each = lengths.get(name) or next(iter(lengths.values()))
+            requests = math.ceil(drawn / entry.api.samples)
+            rows.append(_api_row(name, 'samples', entry, price, requests, drawn, each, longest))
+        if name in config.judge.by:
+            pools = len(cells.sources(config))
+            asked = pools * (config.judge.samples or sum(cells.pool_counts(config, 'strong', problems).values()))
+            of = next(iter(lengths.values()))
+            each = Lengths(JUDGE_TOKENS, of.question + of.generated, config.judge.max_new_tokens)
+            rows.append(_api_row(name, 'judges', entry, price, asked, asked, each, config.judge.max_new_tokens))
+    return rows
+
+
+def _api_row(name: str, does: str, entry, price, requests: int, drawn: int, each: Lengths, longest: int) -> dict:
+    prefix, read = requests * each.prefix, requests * (each.prefix + each.question)
+    written, most = drawn * each.generated, drawn * longest
+    batch = entry.api.batch
+    return {
+        'model': name,
+        'init': entry.init,
+        'does': does,
+        'requests': requests,
+        'samples': drawn,
+        'read': round(read),
+        'written': round(written),
+        'usd': price.of(read, written, batch=batch),
+        'usd_cached': price.of(read, written, prefix, batch),
+        'usd_most': price.of(read, most, batch=batch),
+        'as_of': entry.price.as_of,
+        'source': entry.price.source,
+    }
+
+
+def apis_table(rows: list[dict]):
+    """The rows of `apis` as a table."""
+    from rich.table import Table
+
+    columns = ('samples', 'requests', 'tokens in', 'tokens out', 'US$', 'prompt cached', 'at most')
+    table = Table('model', 'asked for', *columns, title='models behind APIs')
+    for column in table.columns[2:]:
+        column.justify = 'right'
+    table.columns[0].no_wrap = True
+    for row in rows:
+        counts = (f'{row[column]:,}' for column in ('samples', 'requests', 'read', 'written'))
+        costs = (f'{row[column]:,.2f}' for column in ('usd', 'usd_cached', 'usd_most'))
+        table.add_row(row['model'], row['does'], *counts, *costs)
+    total = (f'{sum(row[column] for row in rows):,.2f}' for column in ('usd', 'usd_cached', 'usd_most'))
+    table.add_section()
+    table.add_row('in all', '', '', '', '', '', *total)
+    dated = {row['model']: f'{row["as_of"]} ({row["source"]})' if row['as_of'] else 'unknown' for row in rows}
+    table.caption = 'prices: ' + '; '.join(f'{model} {told}' for model, told in dated.items())
+    return table
+
+
 def recipes(config, problems: Sequence[Problem]) -> list[dict]:
-    """What each recipe asks for: ``samples`` of each model and their ``cost`` in samples of the strong one (2P, equally
-    long), a problem of all of `problems`; with an allocation, before that moves them.
+    """What each recipe asks for: ``samples`` of each model and their ``cost`` in samples of the strong one (by
+    config.budget.lens, equally long), a problem of all of `problems`; with an allocation, before that moves them.
     """
     rows = []
     for name, entry in config.recipes.items():
         here = cells.chosen(config, name, problems)
         mean = {m: sum(cells.recipe_count(config, name, m, p) for p in here) / len(problems) for m in entry.samples}
-        cost = sum(count / cells.ratio(config, model, 'params') for model, count in mean.items())
+        cost = sum(count / cells.ratio(config, model, config.budget.lens) for model, count in mean.items())
         told = {'recipe': name, 'budget': entry.budget, 'samples': mean, 'cost': cost, 'filter': entry.filter}
         rows.append(told | {'allocation': entry.allocation, 'against': entry.against or REFERENCE})
     return rows
@@ -191,7 +260,7 @@ def recipes_table(rows: list[dict]):
         if row['allocation'] != 'uniform':
             drawn += f', {row["allocation"]}'
         table.add_row(row['recipe'], row['budget'], drawn, f'{row["cost"]:,.3g}', filter_, row['against'])
-    table.caption = 'cost: in samples of the strong model, by 2P'
+    table.caption = 'cost: in samples of the strong model, by what the budget is matched by'
     return table
 
 

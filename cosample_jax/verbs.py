@@ -31,11 +31,16 @@ class Verb:
     workdir: str = 'write'
 
 
+_MAX_SPEND = ('max-spend', Flag('US$ that all API requests of the run may cost together; no limit unless given', float))
+
 VERBS = {
-    'run': Verb('do the whole experiment: every stage that is not done yet, then a summary'),
+    'run': Verb(
+        'do the whole experiment: every stage that is not done yet, then a summary',
+        flags=(_MAX_SPEND,),
+    ),
     'prepare': Verb('make the problems, the tokenizer, and import the base models'),
     'pretrain': Verb('train the base models that the configuration wants from scratch'),
-    'sample': Verb('draw solutions from the weak and the strong model'),
+    'sample': Verb('draw solutions from the weak and the strong model', flags=(_MAX_SPEND,)),
     'grade': Verb('check the final answers of the sampled solutions'),
     'judge': Verb(
         'check the reasoning of the correct solutions, by programs, models or people',
@@ -45,11 +50,12 @@ VERBS = {
             ('import', Flag('the CSV that they filled in, or that the page gave them')),
             ('n', Flag('how many solutions of each model are exported; 50 unless given', int)),
             ('purpose', Flag("the pools' purpose; train unless given")),
+            _MAX_SPEND,
         ),
     ),
     'analyze': Verb('coverage, diversity and false positives of the pools'),
     'finetune': Verb('train every model on every data set'),
-    'evaluate': Verb('measure the trained models on the test problems'),
+    'evaluate': Verb('measure the trained models on the test problems', flags=(_MAX_SPEND,)),
     'report': Verb(
         'write report/index.html with its figures and tables, or compare finished runs',
         'cosample_jax.commands.report',

@@ -8,11 +8,13 @@ WORKDIR/config.json            the resolved configuration
         pools/<purpose>/<model>/      grades/...      judgments/.../<judge>/      keyed parquet parts
         pools/<purpose>/<model>/prompt.json   what all samples of a pool were asked with
         finetune/<cell>/
+        ledger.jsonl           what was asked of APIs, and what it cost
         done/<stage>.json      written last
 """
 
 import contextlib
 import fcntl
+import functools
 import importlib.metadata
 import os
 import platform
@@ -23,6 +25,7 @@ from pathlib import Path
 import cosample_jax
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
+from cosample_jax.ledger import Ledger
 from cosample_jax.records import (
     Grade,
     Judgment,
@@ -55,11 +58,12 @@ class Workdir:
     writes).
     """
 
-    def __init__(self, root, process: int = 0):
+    def __init__(self, root, process: int = 0, max_spend: float | None = None):
+        """`max_spend` is what the API requests of the run may cost, all attempts together, in US$."""
         from etils import epath
 
         self.root = epath.Path(root)
-        self._process = process
+        self._process, self._max_spend = process, max_spend
 
     def open(self, config) -> None:
         """Makes the directory this configuration's own, or checks that it already is.
@@ -143,6 +147,11 @@ class Workdir:
             write_table(self.path('data', f'{split}.parquet'), Problem, problems)
         except ValueError as error:
             raise UserError(f'the {split!r} split is not usable: {error}') from None
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """What was asked of APIs; UserError in an object store."""
+        return Ledger(self.path('ledger.jsonl'), self._max_spend)
 
     @property
     def tokenizer_path(self):

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from cosample_jax import checkpoint, memory, sharding, tasks
+from cosample_jax import checkpoint, memory, remotes, sharding, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -12,11 +12,12 @@ from cosample_jax.progress import Bar
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.pool import fill_pool
+from cosample_jax.sampling.remote import Remote
 from cosample_jax.sampling.schedule import Request
 
 
 class Writer:
-    """A source model with its pool of samples for training.
+    """A source model with its pool of samples for training; its weights are here, or it is behind an API.
 
     Attributes:
         requests: All that the shapes of the engine follow from, side by side for each problem.
@@ -26,23 +27,30 @@ class Writer:
     def __init__(self, config, workdir, name: str, count: Callable[[str], int]):
         """`count(problem_id)` requests for each training problem; the pool may be given more or fewer samples."""
         self.name = name
+        self._config, self._workdir = config, workdir
         entry = config.models[name]
-        self._template = tasks.template(config, Tokenizer(workdir.tokenizer_path), entry.chat)
-        self._variant = gemma_config.variant(entry.variant)
-        self._mesh = sharding.run_mesh(config)
-        self._directory = workdir.model_dir(config_lib.weights_of(config, name))
+        self.is_remote = config_lib.endpoint(config, name) is not None
+        if self.is_remote:
+            self._template = tasks.api_template(config, entry.chat)
+        else:
+            self._template = tasks.template(config, Tokenizer(workdir.tokenizer_path), entry.chat)
         shots = asking.shots(workdir) if entry.shots else []
         self.requests = asking.requests(self._template, workdir.problems('train'), shots, count)
-        settings = asking.settings(config, self._template, 'train', source=name)
-        self._settings = memory.with_slots(settings, self._variant, config.mesh, self.requests)
         self.store = workdir.pool('train', name)
         asking.store_prompt(self.store.directory, self._template, shots)
 
     @functools.cached_property
-    def engine(self) -> Engine:
-        """Loads the weights."""
-        params = checkpoint.load_weights(self._directory, self._variant, model.compute_dtype(), self._mesh)
-        return Engine(params, self._variant, self._settings, self.requests, self._mesh)
+    def engine(self) -> Engine | Remote:
+        """Loads the weights, or knocks at the API."""
+        config, name = self._config, self.name
+        if self.is_remote:
+            return remotes.open_door(config, self._workdir, name, 'train', self._template)
+        variant, mesh = gemma_config.variant(config.models[name].variant), sharding.run_mesh(config)
+        settings = asking.settings(config, self._template, 'train', source=name)
+        settings = memory.with_slots(settings, variant, config.mesh, self.requests)
+        directory = self._workdir.model_dir(config_lib.weights_of(config, name))
+        params = checkpoint.load_weights(directory, variant, model.compute_dtype(), mesh)
+        return Engine(params, variant, settings, self.requests, mesh)
 
     @property
     def is_loaded(self) -> bool:

@@ -219,7 +219,8 @@ def _disk(config, workdir) -> Check:
     todo = ('free some space, or give a --workdir on a larger disk (gs:// too)',)
     if config is None or workdir.is_done('finetune'):
         return Check('disk', OK if free > SPARE_BYTES else WARN, detail)
-    params = {name: gemma_config.variant(entry.variant).num_params() for name, entry in config.models.items()}
+    local = config_lib.local_models(config)
+    params = {name: gemma_config.variant(entry.variant).num_params() for name, entry in local.items()}
     # float32: base weights once; of each fine-tuning run the best weights and the last state (weights, two moments).
     own = [name for name in config_lib.own_weights(config) if name in params]
     base = sum(4 * params[name] for name in own if not workdir.model_dir(name).exists())
@@ -247,11 +248,12 @@ def _compile_cache() -> Check:
 
 def _tokenizer(config, workdir: Workdir) -> Check:
     """The tokenizer that is in the workdir or will be, against every model."""
-    variants = [gemma_config.variant(entry.variant) for entry in config.models.values()]
+    local = config_lib.local_models(config)
+    variants = [gemma_config.variant(entry.variant) for entry in local.values()]
     try:
         if not is_remote(workdir.root) and workdir.tokenizer_path.exists():
             tokenizer = tokenizer_lib.Tokenizer(workdir.tokenizer_path)
-            for name, variant in zip(config.models, variants, strict=True):
+            for name, variant in zip(local, variants, strict=True):
                 tokenizer.check(variant, f'config.models.{name}')
         elif is_remote(config.tokenizer):
             wanted = tokenizer_lib.needed(config)
@@ -265,7 +267,7 @@ def _tokenizer(config, workdir: Workdir) -> Check:
         elif config.tokenizer and official and not Path(config.tokenizer).exists():
             todo = f'it comes with the weights (below), as tokenizer.model: put it at {config.tokenizer}'
         elif official:
-            directory = next(entry.init for entry in config.models.values() if entry.variant == official)
+            directory = next(entry.init for entry in local.values() if entry.variant == official)
             todo = f'--config.tokenizer={directory}/tokenizer.model  (it comes with the weights)'
         else:
             todo = "--config.tokenizer=''  (small models have the shipped one, or one trained on the task's text)"
@@ -277,11 +279,23 @@ def _tokenizer(config, workdir: Workdir) -> Check:
 
 
 def _models(config, workdir: Workdir) -> list[Check]:
-    """For each model, whether its base weights are there and its variant's."""
-    return [
+    """For each model, whether its base weights are there and its variant's, or whether its API answers."""
+    checks = [
         _model(config_lib.field_of(name), name, entry, workdir)
         for name, entry in config_lib.own_weights(config).items()
     ]
+    return checks + [_api(config, name) for name in config_lib.api_models(config)]
+
+
+def _api(config, name: str) -> Check:
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # for this process alone, after the devices were asked for in another
+    from cosample_jax import remotes
+
+    who = config_lib.field_of(name)
+    try:
+        return Check(who, OK, remotes.check(config, name))
+    except UserError as error:
+        return Check(who, FAIL, str(error))
 
 
 def _model(who: str, name: str, entry, workdir: Workdir) -> Check:

@@ -49,7 +49,11 @@ def _origin(config, workdir, source: str) -> dict:
         return {'source': 'gold', 'model': 'reference'}
     path = workdir.pool('train', source).directory / 'prompt.json'
     asked = read_json(path)['sha256'] if path.exists() else ''
-    return {'source': source, 'model': config.models[source].variant, 'prompt_sha256': asked}
+    return {
+        'source': source,
+        'model': config.models[source].variant or config.models[source].init,
+        'prompt_sha256': asked,
+    }
 
 
 def _choice(flag: str, value: str, choices) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from etils import epath
 
+from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma.config import GemmaConfig
@@ -183,7 +184,7 @@ def needed(config) -> Vocabulary:
     Raises UserError when its models need different ones (a run has one tokenizer), when they need an official one and
     `config.tokenizer` names none, or when it names one and shipped weights are to be used.
     """
-    variants = {name: gemma_config.variant(entry.variant) for name, entry in config.models.items()}
+    variants = {n: gemma_config.variant(entry.variant) for n, entry in config_lib.local_models(config).items()}
     first, *others = variants
     wanted = vocabulary(variants[first])
     for name in others:
@@ -217,7 +218,7 @@ def given(config) -> Tokenizer | None:
     if not config.tokenizer:
         return None
     tokenizer = Tokenizer(config.tokenizer)
-    for name, entry in config.models.items():
+    for name, entry in config_lib.local_models(config).items():
         tokenizer.check(gemma_config.variant(entry.variant), f'config.models.{name}')
     return tokenizer
 

@@ -8,13 +8,14 @@ from cosample_jax.progress import Bar
 from cosample_jax.records import Sample, Store
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.policy import hash32
+from cosample_jax.sampling.remote import Remote
 from cosample_jax.sampling.rows import Finished
 from cosample_jax.sampling.schedule import Request
 
 
 def fill_pool(
     store: Store[Sample],
-    engine: Engine,
+    engine: Engine | Remote,
     requests: Sequence[Request],
     *,
     text: Callable[[Sequence[int]], str],
@@ -36,7 +37,7 @@ def fill_pool(
 
     Args:
         store: The pool.
-        engine: Built for all `requests`, the ones in `store` included.
+        engine: Built for all `requests`, the ones in `store` included; or the door to a model behind an API.
         requests: All the pool is to hold.
         text: What drawn ids say.
         model: The name samples are stored under.
@@ -77,7 +78,7 @@ def _sample(done: Finished, model: str, text: Callable[[Sequence[int]], str]) ->
         problem_id=done.problem_id,
         model=model,
         sample_index=done.sample_index,
-        text=text(done.tokens),
+        text=text(done.tokens) if done.text is None else done.text,
         tokens=done.tokens,
         finish=done.finish,
         logprob=done.logprob,

@@ -24,6 +24,7 @@ class Finished:
         sampling_logprob: The same under the policy (temperature, top-k, top-p); 0 when greedy.
         prompt_tokens: Length of the prompt.
         num_tokens: Tokens drawn, the one that completed the stop included.
+        text: What it says, where the tokens are another's and not told.
     """
 
     problem_id: str
@@ -34,6 +35,7 @@ class Finished:
     sampling_logprob: float
     prompt_tokens: int
     num_tokens: int
+    text: str | None = None
 
 
 @dataclasses.dataclass(slots=True)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from cosample_jax import checkpoint, embedded, sharding, tasks
+from cosample_jax import checkpoint, embedded, remotes, sharding, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
@@ -29,6 +29,8 @@ def run(config, workdir) -> dict:
         for who, (name, entry) in models.items()
         if entry.init not in ('package', 'pretrain') and not checkpoint.has_weights(workdir.model_dir(name))
     }
+    for name in config_lib.api_models(config):
+        print(f'{config_lib.field_of(name)}: {remotes.check(config, name)}')
     splits = tasks.build(config)
     notes = list(getattr(splits, 'notes', ()))
     if notes:
@@ -74,7 +76,7 @@ def _prepare_tokenizer(config, workdir, task, given: tokenizer_lib.Tokenizer | N
     if any(entry.init == 'package' for entry in config.models.values()):
         commit(workdir.tokenizer_path, embedded.tokenizer_bytes())
         return
-    vocab_size = gemma_config.variant(config.models.weak.variant).vocab_size
+    vocab_size = gemma_config.variant(next(iter(config_lib.local_models(config).values())).variant).vocab_size
     documents = itertools.islice(task.documents(config), TOKENIZER_DOCUMENTS)
     texts = (''.join(prompt + target for prompt, target in turns) for turns in documents)
     tokenizer_lib.train(workdir.tokenizer_path, texts, vocab_size)

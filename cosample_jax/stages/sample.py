@@ -20,7 +20,7 @@ def run(config, workdir) -> dict:
         writer = Writer(config, workdir, source, cells.pool_counts(config, source, problems).__getitem__)
         store, requests = writer.store, writer.requests
         reused = reuse.take(config, workdir, source, requests) if config.sampling.pools else 0
-        engine = writer.engine if writer.missing(requests) else None  # no weights are loaded for nothing
+        engine = writer.engine if writer.missing(requests) else None  # nothing is loaded, nobody is asked for nothing
         start = time.monotonic()
         with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
             if engine:
@@ -33,7 +33,9 @@ def run(config, workdir) -> dict:
             'tokens': sum(table.column('num_tokens').to_pylist()),
             'truncated': table.column('finish').to_pylist().count('length'),
         }
-        if engine:
+        if engine and writer.is_remote:
+            counters[source] |= engine.counters
+        elif engine:
             counters[source] |= engine.usage.shares() | _chip_time(seconds, engine.usage.drawn, mesh)
     for name, recipe in config.recipes.items():
         if recipe.allocation != 'uniform' and not workdir.allocation(name).exists():

@@ -20,7 +20,7 @@ from types import ModuleType
 from cosample_jax.config import SPLITS, TASKS
 from cosample_jax.errors import UserError
 from cosample_jax.records import Problem
-from cosample_jax.tasks import prompts
+from cosample_jax.tasks import api_prompts, prompts
 
 
 def get(name: str) -> ModuleType:
@@ -33,6 +33,11 @@ def get(name: str) -> ModuleType:
 def template(config, tokenizer, chat: bool) -> prompts.Template:
     """How a model of this run is asked and taught; `chat` is its setting in `config.models`."""
     return prompts.template(tokenizer, chat, stops(config))
+
+
+def api_template(config, chat: bool) -> api_prompts.ApiTemplate:
+    """How a model behind an API is asked."""
+    return api_prompts.template(chat, stops(config))
 
 
 def stops(config) -> Sequence[str]:

@@ -1,0 +1,1 @@
+"""Clients of model APIs: each provider's official library behind one small protocol (:mod:`.protocol`)."""
