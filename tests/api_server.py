@@ -113,6 +113,7 @@ def prompt_of(body: dict) -> str:
         return body['prompt'] if isinstance(body['prompt'], str) else '\n'.join(body['prompt'])
     if 'messages' in body:
         return '\n'.join(_content_text(message['content']) for message in body['messages'])
+    body = _camel(body)
     contents = [body.get('systemInstruction'), *body['contents']]
     return '\n'.join(part['text'] for content in contents if content for part in content['parts'])
 
@@ -223,7 +224,9 @@ class _Choice:
 
 
 @dataclasses.dataclass
-class _Batch:
+class Job:
+    """A batch job. It is billed when it ends, and that is when somebody asks how it is."""
+
     name: str
     number: int
     gemini: bool
@@ -238,7 +241,7 @@ class _Batch:
     items: list[tuple[Any, dict]] = dataclasses.field(default_factory=list)  # key or metadata, body of the request
     problem: dict | None = None  # why it is not valid
     polls: int = 0
-    state: str = 'validating'
+    state: str = 'validating'  # as OpenAI calls it, for both
     counts: tuple[int, int] = (0, 0)  # completed, failed
     output: str | None = None
     errors: str | None = None
@@ -337,6 +340,12 @@ class ApiServer:
         with self._lock:
             return list(self._billed)
 
+    @property
+    def jobs(self) -> list[Job]:
+        """All batch jobs that there are."""
+        with self._lock:
+            return list(self._batches.values())
+
     # What the connections call.
 
     def arrived(self, connection, method, path, query, headers, body) -> Request:
@@ -430,7 +439,8 @@ class ApiServer:
         return {}
 
     def _check_key(self, request):
-        if self.key is None:
+        # The pieces of a file come without a key: who has the address of the upload may send them.
+        if self.key is None or request.query.get('upload_id') in self._uploads:
             return
         if request.dialect == 'gemini':
             given = request.headers.get('x-goog-api-key', request.query.get('key'))
@@ -679,7 +689,7 @@ class ApiServer:
     def _new_batch(self, prefix, gemini, model):
         number = len(self._batches)
         name = self._new_id(prefix)
-        self._batches[name] = _Batch(name, number, gemini, self.job(number), int(time.time()), model)
+        self._batches[name] = Job(name, number, gemini, self.job(number), int(time.time()), model)
         return self._batches[name]
 
     def _advance(self, batch):
@@ -857,10 +867,9 @@ class ApiServer:
             url = f'{self.url}/upload/v1beta/files?upload_id={token}&upload_protocol=resumable'
             return {}, {'X-Goog-Upload-URL': url, 'X-Goog-Upload-Status': 'active'}, []
         upload = self._uploads.get(request.query.get('upload_id'))
-        body = request.body if isinstance(request.body, bytes) else b''
         if not upload or int(request.headers.get('x-goog-upload-offset', -1)) != len(upload[2]):
             raise _Refused(400, 'There is no such upload, or it is elsewhere.')
-        upload[2] += body
+        upload[2] += request.body
         if 'finalize' not in command:
             return {}, {'X-Goog-Upload-Status': 'active'}, []
         name, title, content = upload
@@ -898,14 +907,13 @@ class ApiServer:
         self._check_model(model)
         asked = _camel(request.body.get('batch', {}), depth=2)
         source = asked.get('inputConfig', {})
+        inlined, content = 'requests' in source, b''
+        if not inlined:
+            _, content, _ = self._found(self._files, source.get('fileName', '').removeprefix('files/'))
         batch = self._new_batch('job', True, model)
-        batch.title = asked.get('displayName')
-        if 'requests' in source:
-            batch.inlined = True
-            for row in source['requests']['requests']:
-                batch.items.append((row.get('metadata'), row['request']))
-            return self._gemini_shown(batch)
-        _, content, _ = self._found(self._files, source.get('fileName', '').removeprefix('files/'))
+        batch.title, batch.inlined = asked.get('displayName'), inlined
+        for row in source['requests']['requests'] if inlined else ():
+            batch.items.append((row.get('metadata'), row['request']))
         for number, line in enumerate(_lines(content), start=1):
             try:
                 row = json.loads(line)
@@ -1188,7 +1196,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif fault == 'half_json':
             body = body[: len(body) // 2]
         elif fault == 'not_utf8':
-            body = re.sub(rb'("(?:text|content|id|name)": ")', rb'\1\xff', body, count=1)
+            body = re.sub(rb'("(?:text|content|id|name)": ")', b'\\1\xff', body, count=1)
         if fault != 'cut':
             return self._send(200, headers, body)
         self._send(200, {**headers, 'Content-Length': str(len(body))}, body[: len(body) // 2])
@@ -1216,7 +1224,8 @@ def _read(body, headers):
     kind = headers.get('content-type', '')
     if kind.startswith('multipart/form-data'):
         return _form(body, kind.partition('boundary=')[2].strip('"'))
-    if kind.startswith('application/json') and body:
+    # A piece of a file passes for JSON, too: of one line it is.
+    if kind.startswith('application/json') and body and 'x-goog-upload-offset' not in headers:
         try:
             return json.loads(body)
         except ValueError:
