@@ -80,9 +80,9 @@ def validate(config) -> None:
         if value not in JUDGES:
             raise UserError(f'config.judge.by has {value!r}, which is no choice{did_you_mean(value, JUDGES)}')
     if JUDGE in config.judge.by:
+        _model(config, 'judge.model')
         usable = config.judge.model.init not in ('', 'pretrain')
         _require(usable, config, 'judge.model.init', "'package', the path of a checkpoint, or a model of an API")
-        _model(config, 'judge.model')
     _subset(config, 'roles.sources', ('weak', 'strong'))
     _subset(config, 'roles.trained', MODELS)
     _subset(config, 'budget.levels', LEVELS)
@@ -104,11 +104,22 @@ def validate(config) -> None:
         )
         rates = get(config, f'finetune.learning_rate.{name}')
         _require(min(rates) > 0, config, f'finetune.learning_rate.{name}', 'numbers above 0')
+    for name in ('weak', 'strong'):
+        if config.budget.lens == 'price':
+            _require(
+                config.models[name].price.output > 0,
+                config,
+                f'models.{name}.price.output',
+                "above 0, as config.budget.lens is 'price'",
+            )
+        elif not config.models[name].variant:
+            what = "above 0, as config.budget.lens is 'params' and the size is unknown (or budget.lens 'price')"
+            _require(config.models[name].params_nominal > 0, config, f'models.{name}.params_nominal', what)
     for name in config.models:
         _name('models', name, ('gold', 'base', JUDGE))
+        _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
         _model(config, f'models.{name}')
         _require(config.models[name].init != '', config, f'models.{name}.init', "'package', 'pretrain' or a path")
-        _require(isinstance(config.models[name].chat, bool), config, f'models.{name}.chat', 'True or False')
         for field in ('params_nominal', 'temperature', 'top_k'):
             _require(config.models[name][field] >= 0, config, f'models.{name}.{field}', 'at least 0')
         here = name in MODELS or config.models[name].init != 'pretrain'
@@ -121,17 +132,6 @@ def validate(config) -> None:
     for name in config.roles.trained:
         what = 'of weights that are here, or config.roles.trained without this model'
         _require(not endpoints.is_api(config.models[name].init), config, f'models.{name}.init', what)
-    for name in ('weak', 'strong'):
-        if config.budget.lens == 'price':
-            _require(
-                config.models[name].price.output > 0,
-                config,
-                f'models.{name}.price.output',
-                "above 0, as config.budget.lens is 'price'",
-            )
-        elif not config.models[name].variant:
-            what = "above 0, as config.budget.lens is 'params' and the size is unknown (or budget.lens 'price')"
-            _require(config.models[name].params_nominal > 0, config, f'models.{name}.params_nominal', what)
     for name in config.recipes:
         _recipe(config, name)
 

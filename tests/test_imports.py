@@ -25,6 +25,8 @@ LEAVES = {
     'cells',
     'boxes',
     'overlap',
+    'endpoints',
+    'ledger',
 }
 # A room may import the rooms named here, its own modules and the leaves.
 MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
@@ -33,13 +35,27 @@ MAY_IMPORT = {
     'cli': {'stages', 'commands'} | ROOMS,
     'stages': ROOMS
     | MIDDLE
-    | {'validation', 'judges', 'writers', 'allocating', 'reuse', 'training_sets', 'memory', 'devices', 'spending'},
-    'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot'},
-    'judges': {'sampling', 'grading', 'memory'} | MIDDLE,
-    'writers': {'sampling', 'memory'} | MIDDLE,
+    | {
+        'validation',
+        'judges',
+        'writers',
+        'allocating',
+        'reuse',
+        'training_sets',
+        'memory',
+        'devices',
+        'spending',
+        'remotes',
+    },
+    'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot', 'remotes'},
+    'judges': {'sampling', 'grading', 'memory', 'remotes'} | MIDDLE,
+    'writers': {'sampling', 'memory', 'remotes'} | MIDDLE,
+    'remotes': {'sampling', 'apis'} | MIDDLE,
+    'apis': {'tasks'},
     'allocating': {'writers', 'grading', 'analysis'} | MIDDLE,
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage
     **dict.fromkeys(ROOMS, MIDDLE),
+    'sampling': MIDDLE | {'apis'},
     'report': MIDDLE | {'analysis'},
     'training_sets': {'analysis'},
     'reuse': {'sampling'} | MIDDLE,
@@ -67,10 +83,12 @@ LEAF_IMPORTS = {
     'boxes': set(),
     'overlap': {'records'},
     'cells': {'budget', 'config', 'records'},
-    'config': {'errors', 'budget', 'records', 'gemma.config', 'config_checks'},
-    'config_checks': {'errors', 'config', 'gemma.config'},
+    'endpoints': {'errors'},
+    'ledger': {'errors', 'records'},
+    'config': {'errors', 'budget', 'records', 'endpoints', 'gemma.config', 'config_checks'},
+    'config_checks': {'errors', 'config', 'endpoints', 'gemma.config'},
     'verbs': set(),
-    'workdir': {'', 'errors', 'records', 'config'},
+    'workdir': {'', 'errors', 'records', 'config', 'ledger'},
     'gemma.config': {'errors'},
 }
 # In milliseconds and anywhere: no accelerator stack behind these.
@@ -89,6 +107,9 @@ NO_JAX = (
     'training_sets',
     'boxes',
     'overlap',
+    'endpoints',
+    'ledger',
+    'apis',
     'gemma.config',
     'gemma.pages',
     'gemma.tokenizer',

@@ -125,11 +125,12 @@ def _answer(said: types.GenerateContentResponse) -> Answer:
     if said.prompt_feedback and said.prompt_feedback.block_reason:
         return Answer([], read, cached, written, blocked=True)
     choices = []
-    for candidate in said.candidates or []:
+    for place, candidate in enumerate(said.candidates or []):
         parts = candidate.content.parts if candidate.content and candidate.content.parts else []
         text = ''.join(part.text or '' for part in parts if not part.thought)
         reason = candidate.finish_reason.name if candidate.finish_reason else 'STOP'
-        choices.append(Choice(text, _FINISHES.get(reason, BLOCKED)))
+        place = place if candidate.index is None else candidate.index
+        choices.append(Choice(place, text, _FINISHES.get(reason, BLOCKED)))
     return Answer(choices, read, cached, written)
 
 

@@ -118,9 +118,11 @@ def _answer(said: Any) -> Answer:
     """From an answer as JSON; ApiError when it is not one."""
     try:
         choices = []
-        for choice in said['choices']:
-            text = choice['text'] if 'text' in choice else choice['message'].get('content')
-            choices.append(Choice(text or '', _FINISHES.get(choice.get('finish_reason'), STOP)))
+        for place, choice in enumerate(said['choices']):
+            message = choice.get('message') or {}
+            text = choice['text'] if 'text' in choice else message['content']
+            finish = BLOCKED if message.get('refusal') else _FINISHES.get(choice.get('finish_reason'), STOP)
+            choices.append(Choice(choice.get('index', place), text or '', finish))
         usage = said.get('usage') or {}
         cached = (usage.get('prompt_tokens_details') or {}).get('cached_tokens') or 0
         return Answer(choices, usage.get('prompt_tokens') or 0, cached, usage.get('completion_tokens') or 0)

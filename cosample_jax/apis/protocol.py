@@ -49,8 +49,9 @@ class Ask(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A text and how it ended; 'blocked' by a filter, it is empty or cut."""
+    """A text and how it ended; 'blocked' by a filter, it is empty or cut. `place` is that of its index in the `Ask`."""
 
+    place: int
     text: str
     finish: str
 

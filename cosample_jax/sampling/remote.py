@@ -10,6 +10,7 @@ for; others end the attempt, when what is under way has come back.
 """
 
 import hashlib
+import itertools
 import queue
 import random
 import threading
@@ -29,7 +30,8 @@ from cosample_jax.sampling.schedule import Request
 
 ATTEMPTS = 8  # of a request, before it is given up
 HOPELESS = 4  # requests given up one after the other: the server is not there
-GRACE_S = 10.0  # for what is under way when everything stops
+GRACE_S = 10.0  # for what is under way when everything stops, and is still handed out
+LAST_S = 2.0  # and for what is not
 JOB_REQUESTS = 10_000  # in a job
 
 
@@ -143,6 +145,8 @@ class Remote:
                         break
         finally:
             stop.set()
+            with self._turn:  # whatever interrupts: what is paid for reaches the ledger, if it comes at once
+                self._turn.wait_for(lambda: not self._under_way, timeout=LAST_S)
         if isinstance(problem, ApiError):
             raise UserError(f'{problem}; the same command continues')
         if problem:
@@ -169,7 +173,8 @@ class Remote:
                 if answer is None:
                     break
                 finished = self._finished(ask, answer)
-                if left := ask.indices[len(finished) :]:
+                have = {each.sample_index for each in finished}
+                if left := tuple(index for index in ask.indices if index not in have):
                     todo.append(self._made(ask.problem_id, left, ask.prompt))
                 out.put(finished)
         except BaseException as error:
@@ -389,16 +394,17 @@ class Remote:
 
 def _samples(ask: Ask, answer: Answer) -> list[list]:
     """[index, text, finish, tokens] of each choice. Tokens are told of all together: each has its share by length."""
-    choices = answer.choices[: len(ask.indices)]
+    choices = answer.choices
     if answer.blocked:
-        choices = [Choice('', BLOCKED)] * len(ask.indices)
-    weights = [len(choice.text) + 1 for choice in choices]
-    before, rows = 0, []
-    for place, (index, choice) in enumerate(zip(ask.indices, choices, strict=False)):
-        until = round(answer.written * sum(weights[: place + 1]) / sum(weights))
-        rows.append([index, choice.text, choice.finish, until - before])
-        before = until
-    return rows
+        choices = [Choice(place, '', BLOCKED) for place in range(len(ask.indices))]
+    by_place = {choice.place: choice for choice in choices if 0 <= choice.place < len(ask.indices)}
+    weights = list(itertools.accumulate(len(choice.text) + 1 for choice in by_place.values()))
+    ends = [round(answer.written * weight / weights[-1]) for weight in weights]
+    starts = [0, *ends[:-1]]
+    return [
+        [ask.indices[place], choice.text, choice.finish, end - start]
+        for (place, choice), start, end in zip(by_place.items(), starts, ends, strict=True)
+    ]
 
 
 def _digest(*parts: str) -> str:
