@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 
-import httpx2
 import openai
 import pytest
 from api_server import FAULTS, ApiServer, Plan, answer, prompt_of, random_faults, tokens
@@ -254,12 +253,12 @@ def test_a_prompt_is_blocked(ask):
     assert (reason, usage) == ('PROHIBITED_CONTENT', (tokens(PROMPT), 0))
 
 
-# The class of the error, and that of what caused it for OpenAI.
+# The class of the error, and the name of what caused it for OpenAI: it is a class of httpx, or of its successor.
 CONNECTIONS = {
-    'cut': (openai.APIConnectionError, httpx2.RemoteProtocolError, True),
-    'refuse': (openai.APIConnectionError, httpx2.RemoteProtocolError, False),
-    'reset': (openai.APIConnectionError, httpx2.ReadError, False),
-    'hang': (openai.APITimeoutError, httpx2.ReadTimeout, True),
+    'cut': (openai.APIConnectionError, 'RemoteProtocolError', True),
+    'refuse': (openai.APIConnectionError, 'RemoteProtocolError', False),
+    'reset': (openai.APIConnectionError, 'ReadError', False),
+    'hang': (openai.APITimeoutError, 'ReadTimeout', True),
 }
 
 
@@ -268,10 +267,10 @@ def test_a_connection_breaks(ask, fault):
     of_openai, cause, paid = CONNECTIONS[fault]
     timeout = 0.1 if fault == 'hang' else 5.0
     error, billed = ask('openai', fault, timeout=timeout)
-    assert type(error) is of_openai and type(error.__cause__) is cause
+    assert type(error) is of_openai and type(error.__cause__).__name__ == cause
     assert [each.delivered for each in billed] == [False] * paid
     error, billed = ask('gemini', fault, timeout=timeout)
-    assert type(error) is cause  # nothing wraps it
+    assert type(error).__name__ == cause  # nothing wraps it
     assert [each.delivered for each in billed] == [False] * paid
 
 
@@ -508,9 +507,9 @@ def test_files_and_jobs_fail_as_answers_do():
         assert client.batches.retrieve(job.id).status == 'completed'  # this fault is one of answers only
         assert server.requests[-1].fault is None
         faults = iter(['cut', 'refuse', 'unavailable'])
-        with pytest.raises(httpx2.RemoteProtocolError):
+        with pytest.raises(Exception, match='without sending'):
             other.files.download(file=twin.dest.file_name)
-        with pytest.raises(httpx2.RemoteProtocolError):
+        with pytest.raises(Exception, match='without sending'):
             other.batches.get(name=twin.name)
         with pytest.raises(errors.ServerError):
             start_gemini(other, gemini_lines(2))
