@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _HTTP_ERRORS = tuple(
     importlib.import_module(name).HTTPError for name in ('httpx', 'httpx2') if importlib.util.find_spec(name)
 )
 _DAY = 'PerDay'  # in the name of a quota that does not come back soon
+_RETRY = re.compile(r'"retryDelay": "([0-9.]+)s"')
 
 
 class GeminiClient:
@@ -102,11 +104,13 @@ class GeminiClient:
         try:
             return function(*args, **kwargs)
         except errors.APIError as error:
-            headers = getattr(error.response, 'headers', None) or {}
-            wait = retry_after(headers)
-            raise http_fault(
-                self._endpoint, error.code, error.message, wait, quota=_DAY in json.dumps(error.details, default=str)
-            ) from None
+            details = json.dumps(error.details, default=str)
+            status = 401 if 'API_KEY_INVALID' in details else error.code  # a wrong key is a bad request to Google
+            wait = retry_after(getattr(error.response, 'headers', None) or {})
+            if wait is None and (told := _RETRY.search(details)):
+                wait = float(told[1])
+            quota = _DAY in details
+            raise http_fault(self._endpoint, status, error.message or error.status, wait, quota) from None
         except (ValueError, OSError, *_HTTP_ERRORS) as error:
             told = f'{self._endpoint}: {type(error).__name__} {error}'
             raise ApiError(told, again=True, charged=True) from None
