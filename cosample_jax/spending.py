@@ -135,8 +135,14 @@ def section(
         'lengths': {told: {m: dataclasses.asdict(each[m]) for m in models} for told, each in everything.items()},
         'slice': {'name': slice_.chips.name, 'chips': slice_.chips.chips} if slice_ else {},
         'device': measured.device if measured else '',
-        'prices': {model: config.models[model].price.to_dict() for model in models} if 'price' in costs else {},
+        'prices': {model: _price(config, model) for model in models} if 'price' in costs else {},
     }
+
+
+def _price(config, model: str) -> dict:
+    """As it is paid: a discount for jobs counts where they are asked for."""
+    discount = config_lib.price(config, model).batch_discount
+    return config.models[model].price.to_dict() | {'batch_discount': discount}
 
 
 def lens_costs(config, lengths: dict[str, Lengths], measured: Pilot | None, slice_: Slice | None = None):
@@ -179,16 +185,16 @@ def apis(config, problems: Sequence[Problem], lengths: dict[str, Lengths]) -> li
     for name in config_lib.api_models(config):
         entry, price = config_lib.all_models(config)[name], config_lib.price(config, name)
         if name in cells.sources(config):
-            drawn = sum(cells.pool_counts(config, name, problems).values())
+            counts = cells.pool_counts(config, name, problems).values()
             each = lengths.get(name) or next(iter(lengths.values()))
-            requests = math.ceil(drawn / entry.api.samples)
-            rows.append(_api_row(name, 'samples', entry, price, requests, drawn, each, longest))
+            requests = sum(math.ceil(count / entry.api.samples) for count in counts)
+            rows.append(_api_row(name, 'pool', entry, price, requests, sum(counts), each, longest))
         if name in config.judge.by:
             pools = len(cells.sources(config))
             asked = pools * (config.judge.samples or sum(cells.pool_counts(config, 'strong', problems).values()))
             of = next(iter(lengths.values()))
             each = Lengths(JUDGE_TOKENS, of.question + of.generated, config.judge.max_new_tokens)
-            rows.append(_api_row(name, 'judges', entry, price, asked, asked, each, config.judge.max_new_tokens))
+            rows.append(_api_row(name, 'judging', entry, price, asked, asked, each, config.judge.max_new_tokens))
     return rows
 
 
@@ -216,20 +222,22 @@ def apis_table(rows: list[dict]):
     """The rows of `apis` as a table."""
     from rich.table import Table
 
-    columns = ('samples', 'requests', 'tokens in', 'tokens out', 'US$', 'prompt cached', 'at most')
-    table = Table('model', 'asked for', *columns, title='models behind APIs')
+    columns = ('samples', 'asks', 'M in', 'M out', 'US$', 'cached', 'most')
+    table = Table('model', 'for', *columns, title='models behind APIs, millions of tokens')
     for column in table.columns[2:]:
         column.justify = 'right'
-    table.columns[0].no_wrap = True
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for row in rows:
-        counts = (f'{row[column]:,}' for column in ('samples', 'requests', 'read', 'written'))
+        counts = (f'{row[column]:,}' for column in ('samples', 'requests'))
+        tokens = (f'{row[column] / 1e6:,.3g}' for column in ('read', 'written'))
         costs = (f'{row[column]:,.2f}' for column in ('usd', 'usd_cached', 'usd_most'))
-        table.add_row(row['model'], row['does'], *counts, *costs)
+        table.add_row(row['model'], row['does'], *counts, *tokens, *costs)
     total = (f'{sum(row[column] for row in rows):,.2f}' for column in ('usd', 'usd_cached', 'usd_most'))
     table.add_section()
     table.add_row('in all', '', '', '', '', '', *total)
     dated = {row['model']: f'{row["as_of"]} ({row["source"]})' if row['as_of'] else 'unknown' for row in rows}
-    table.caption = 'prices: ' + '; '.join(f'{model} {told}' for model, told in dated.items())
+    prices = '; '.join(f'{model} {told}' for model, told in dated.items())
+    table.caption = f'cached: a cache has the prompt; most: all samples as long as they may be; prices: {prices}'
     return table
 
 

@@ -64,7 +64,8 @@ class GeminiClient:
 
     def state(self, job: str) -> JobState:
         batch = self._call(self._client.batches.get, name=job)
-        fault = f'{batch.error.message}' if batch.error and batch.state.name == 'JOB_STATE_FAILED' else ''
+        why = batch.error.message if batch.error else 'it does not say why'
+        fault = why if batch.state and batch.state.name == 'JOB_STATE_FAILED' else ''
         answered = batch.completion_stats.successful_count if batch.completion_stats else None
         return JobState(batch.done, answered or 0, fault)
 
@@ -72,7 +73,7 @@ class GeminiClient:
         batch = self._call(self._client.batches.get, name=job)
         if not (batch.dest and batch.dest.file_name):
             return
-        text = self._call(self._client.files.download, file=batch.dest.file_name).decode()
+        text = self._call(self._client.files.download, file=batch.dest.file_name).decode(errors='replace')
         for line in text.split('\n'):
             try:
                 row = json.loads(line)
@@ -128,13 +129,13 @@ def _answer(said: types.GenerateContentResponse) -> Answer:
     written = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
     if said.prompt_feedback and said.prompt_feedback.block_reason:
         return Answer([], read, cached, written, blocked=True)
-    choices = []
-    for place, candidate in enumerate(said.candidates or []):
+    candidates, choices = said.candidates or [], []
+    told = any(candidate.index for candidate in candidates)  # an index of 0 is left out
+    for place, candidate in enumerate(candidates):
         parts = candidate.content.parts if candidate.content and candidate.content.parts else []
         text = ''.join(part.text or '' for part in parts if not part.thought)
         reason = candidate.finish_reason.name if candidate.finish_reason else 'STOP'
-        place = place if candidate.index is None else candidate.index
-        choices.append(Choice(place, text, _FINISHES.get(reason, BLOCKED)))
+        choices.append(Choice((candidate.index or 0) if told else place, text, _FINISHES.get(reason, BLOCKED)))
     return Answer(choices, read, cached, written)
 
 

@@ -167,8 +167,10 @@ class Remote:
                     break
                 try:
                     answer = self._ask(ask, stop)
-                except ApiError as error:  # this one is given up, others may do better
-                    out.put(error)
+                except ApiError as error:
+                    if not error.again:
+                        raise
+                    out.put(error)  # this one is given up, others may do better
                     continue
                 if answer is None:
                     break
@@ -178,6 +180,7 @@ class Remote:
                     todo.append(self._made(ask.problem_id, left, ask.prompt))
                 out.put(finished)
         except BaseException as error:
+            stop.set()  # at once: nobody asks for what will be refused, too
             out.put(error)
         finally:
             out.put(None)
@@ -229,9 +232,10 @@ class Remote:
     # In jobs.
 
     def _in_jobs(self, missing: dict[tuple, Request], should_stop: Callable[[], bool]) -> Iterator[Finished]:
-        """Jobs of earlier attempts first; then, round by round, one job after the other with all that is missing."""
-        stop = threading.Event()
-        for attempt in range(ATTEMPTS):
+        """Jobs of earlier attempts first; then one job after the other with all that is missing, until it is there."""
+        stop, fruitless = threading.Event(), 0
+        while fruitless < ATTEMPTS:
+            before = len(missing)
             for name, job in self._ledger.jobs().items():
                 if job['model'] == self._model and job['purpose'] == self._purpose:
                     for finished in self._job(name, job, missing, should_stop, stop):
@@ -239,11 +243,13 @@ class Remote:
                         yield finished
             if not missing or stop.is_set() or should_stop():
                 return
-            if attempt:
-                stop.wait(self._patience.pause(attempt, None))
+            fruitless = fruitless + 1 if len(missing) == before else 0
+            if fruitless > 1:
+                stop.wait(self._patience.pause(fruitless, None))
             self._submit(self._asks(missing.values()), stop)
         raise UserError(
-            f'{self._model}: {len(missing):,} samples were not answered by {ATTEMPTS} jobs; the same command continues'
+            f'{self._model}: {ATTEMPTS - 1} jobs in a row answered none of {len(missing):,} samples; '
+            'the same command continues'
         )
 
     def _submit(self, asks: Sequence[Ask], stop: threading.Event) -> None:
