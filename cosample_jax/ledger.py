@@ -179,3 +179,16 @@ class Ledger:
                 **{name: getattr(account, name) + answer[name] for name in ('usd', 'read', 'cached', 'written')},
             )
         self._accounts[model] = account
+
+
+def paid(path, planned: Iterable[dict] = ()) -> list[dict]:
+    """A row of each model that was asked, by name: its `Account`, and what was ``planned`` for it in US$ ('' where that
+    is not known). `planned` are the rows that a plan has of APIs. Empty where nobody was asked.
+    """
+    if is_remote(path) or not Path(os.fspath(path)).exists():
+        return []
+    expected: dict[str, float] = {}
+    for row in planned:
+        expected[row['model']] = expected.get(row['model'], 0.0) + row['usd']
+    accounts = sorted(Ledger(path).accounts().items())
+    return [{'model': m, **account._asdict(), 'planned': expected.get(m, '')} for m, account in accounts]

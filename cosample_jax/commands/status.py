@@ -1,5 +1,7 @@
-"""`cosample status`: what is done in a workdir and how large its pools are. Reads only: works in a run."""
+"""`cosample status`: what is done in a workdir, how large its pools are, what APIs cost. Reads only: works in a run."""
 
+from cosample_jax import ledger
+from cosample_jax.records import read_json
 from cosample_jax.stages import STAGES
 
 _NOT_COUNTERS = ('seconds', 'attempts', 'after')
@@ -32,6 +34,10 @@ def print_table(workdir) -> None:
         for purpose, model, samples, grades in sizes:
             pools.add_row(purpose, model, f'{samples:,}', f'{grades:,}')
         console.print(pools)
+    plan = workdir.path('plan.json')
+    paid = ledger.paid(workdir.path('ledger.jsonl'), read_json(plan).get('apis', ()) if plan.exists() else ())
+    if paid:
+        console.print(_apis_table(paid))
     scores = workdir.path('report', 'tables', 'scores.csv')
     if scores.exists():
         console.print(_scores_table(scores.read_text()))
@@ -49,6 +55,20 @@ def pool_sizes(workdir):
             yield purpose.name, f'{len(models)} models', sum(s for s, _ in sizes), sum(g for _, g in sizes)
         else:
             yield from ((purpose.name, model, *size) for model, size in zip(models, sizes, strict=True))
+
+
+def _apis_table(rows: list[dict]):
+    from rich.table import Table
+
+    columns = ('answered', 'retries', 'lost', 'in', 'cached', 'out', 'US$', 'at risk', 'plan')
+    table = Table('API', *columns, title_justify='left')
+    for column in table.columns[1:]:
+        column.justify = 'right'
+    for row in rows:
+        counts = (f'{row[name]:,}' for name in ('requests', 'retries', 'lost', 'read', 'cached', 'written'))
+        costs = (f'{row[name]:,.2f}' if row[name] != '' else '' for name in ('usd', 'at_risk', 'planned'))
+        table.add_row(row['model'], *counts, *costs)
+    return table
 
 
 def _scores_table(text: str):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from cosample_jax.report import (
     ablations,
+    apis,
     audit,
     data_quality,
     examples,
@@ -46,6 +47,7 @@ class Run:
     precision: Sequence[dict] = ()
     ablations: Sequence[dict] = ()
     equal: lenses.Equal = lenses.Equal()
+    apis: Sequence[dict] = ()  # `ledger.paid`
 
     @property
     def choices(self) -> list[verdict.Choice]:
@@ -272,6 +274,8 @@ def _how_run(run):
         ]
         note = 'Seconds of the attempt that finished; more than one attempt: it was interrupted and resumed.'
         parts.append(page.table('Predicted and real time', note, columns, run.timings, [len(run.timings) - 1]))
+    if run.apis:
+        parts.append(apis.table(run.apis))
     parts.append(page.paragraph('To continue or repeat this run (finished stages are skipped):'))
     parts.append(tag('pre', f'cosample run --workdir={run.root}', class_='command'))
     parts.append(

@@ -9,7 +9,7 @@ import json
 
 from cosample_jax import cells as cells_lib
 from cosample_jax import config as config_lib
-from cosample_jax import plan, records, spending, training_sets
+from cosample_jax import ledger, plan, records, spending, training_sets
 from cosample_jax.analysis import ablations, agreement, audit, functional_gap, lenses, outcomes, precision, tables
 from cosample_jax.analysis.pools import Pool
 from cosample_jax.errors import UserError
@@ -56,6 +56,7 @@ def run(config, workdir) -> dict:
         precision=errors,
         equal=_equal(config, workdir, analyses),
         ablations=compared,
+        apis=ledger.paid(workdir.path('ledger.jsonl'), _read(workdir, 'plan.json', {}).get('apis', ())),
     )
     found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
     found |= {
@@ -106,7 +107,7 @@ def _ablations(config, workdir, cells):
         if data != 'gold':
             counts = training_sets.drawn_counts(config, workdir, data, budget, problems)
             of = {source: sum(counts[source].values()) / len(problems) for source in counts}
-            cost = sum(mean / cells_lib.ratio(config, source, 'params') for source, mean in of.items())
+            cost = sum(mean / cells_lib.ratio(config, source, config.budget.lens) for source, mean in of.items())
             drawn[f'{data} {budget}'] = {'samples': sum(of.values()), 'cost': cost}
     return tables.tidy(ablations.ablations(cells, config.recipes, drawn, config.seed))
 

@@ -12,6 +12,10 @@ from cosample_jax import allocating, cells, progress, reuse, sharding
 from cosample_jax.writers import Writer
 
 
+# Of the counters of an API; the ledger has all.
+_OF_APIS = ('requests', 'retries', 'usd', 'blocked', 'empty')
+
+
 def run(config, workdir) -> dict:
     counters = {}
     mesh = sharding.run_mesh(config)
@@ -34,7 +38,7 @@ def run(config, workdir) -> dict:
             'truncated': table.column('finish').to_pylist().count('length'),
         }
         if engine and writer.is_remote:
-            counters[source] |= engine.counters
+            counters[source] |= {name: engine.counters.get(name, 0) for name in _OF_APIS}
         elif engine:
             counters[source] |= engine.usage.shares() | _chip_time(seconds, engine.usage.drawn, mesh)
     for name, recipe in config.recipes.items():
