@@ -65,9 +65,10 @@ class GeminiClient:
     def state(self, job: str) -> JobState:
         batch = self._call(self._client.batches.get, name=job)
         why = batch.error.message if batch.error else 'it does not say why'
-        fault = why if batch.state and batch.state.name == 'JOB_STATE_FAILED' else ''
+        state = batch.state.name if batch.state else ''
         answered = batch.completion_stats.successful_count if batch.completion_stats else None
-        return JobState(batch.done, answered or 0, fault)
+        early = state in ('JOB_STATE_EXPIRED', 'JOB_STATE_CANCELLED')
+        return JobState(batch.done, answered or 0, early, why if state == 'JOB_STATE_FAILED' else '')
 
     def results(self, job: str) -> Iterator[tuple[str, Answer | ApiError]]:
         batch = self._call(self._client.batches.get, name=job)

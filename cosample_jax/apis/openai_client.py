@@ -61,7 +61,9 @@ class OpenAIClient:
         batch = self._call(self._client.batches.retrieve, job)
         answered = batch.request_counts.completed if batch.request_counts else 0
         faults = [error.message or '' for error in (batch.errors.data or [])] if batch.errors else []
-        return JobState(batch.status in _ENDED, answered, '; '.join(faults) if batch.status == 'failed' else '')
+        fault = '; '.join(faults) or 'it does not say why'
+        ended, early = batch.status in _ENDED, batch.status in ('expired', 'cancelled')
+        return JobState(ended, answered, early, fault if batch.status == 'failed' else '')
 
     def results(self, job: str) -> Iterator[tuple[str, Answer | ApiError]]:
         batch = self._call(self._client.batches.retrieve, job)

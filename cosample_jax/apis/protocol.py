@@ -86,10 +86,13 @@ class ApiError(Exception):
 
 
 class JobState(NamedTuple):
-    """`ended`: it will answer nothing more. `answered` so far, as far as is known. `fault` says why it failed."""
+    """`ended`: it will answer nothing more; `early`: with requests left over, which are not charged for. `answered` so
+    far, as far as is known. `fault` says why it failed.
+    """
 
     ended: bool
     answered: int
+    early: bool = False
     fault: str = ''
 
 

@@ -71,14 +71,14 @@ class Remote:
         price: Price,
         api,
         text: Callable[[str], str],
-        patience: Patience = PATIENCE,
+        patience: Patience | None = None,
     ):
         """`model` is the name that the ledger has it under; `api` its group of that name of the configuration; `text`
         makes a sample's text of what was said.
         """
         self._client, self._ledger, self._settings, self._price = client, ledger, settings, price
         self._model, self._purpose, self._seed = model, purpose, seed
-        self._api, self._text, self._patience = api, text, patience
+        self._api, self._text, self._patience = api, text, patience or PATIENCE
         self._rates = Rates(api.per_minute, api.tokens_per_minute)
         self._turn = threading.Condition()
         self._under_way = 0
@@ -299,7 +299,9 @@ class Remote:
                 self._settle(ask, found, again=True)
             else:
                 # A job that ended early charges for nothing that it does not say.
-                unsaid = ApiError('not among the answers of its job', again=True, charged=not (state.fault or late))
+                unsaid = ApiError(
+                    'not among the answers of its job', again=True, charged=not (state.fault or state.early)
+                )
                 self._settle(ask, unsaid, again=True)
         self._ledger.ended(name, state.fault or 'collected')
         if state.fault:

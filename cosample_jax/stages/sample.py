@@ -11,7 +11,6 @@ import jax
 from cosample_jax import allocating, cells, progress, reuse, sharding
 from cosample_jax.writers import Writer
 
-
 # Of the counters of an API; the ledger has all.
 _OF_APIS = ('requests', 'retries', 'usd', 'blocked', 'empty')
 
