@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Asks `cosample plan` on this machine whether the command fits the slice; nothing of Google Cloud is called.
+#
+#   fits.sh [--dry-run]
+#
+# With libtpu here (the extra tpu, or `make tpu-compile`) the real TPU compiler is asked, too. COSAMPLE names the
+# program when it is neither in .venv nor on the PATH.
+source "$(dirname "$0")/lib.sh"
+
+for flag; do common_flag "$flag"; done
+load_env
+
+cosample=${COSAMPLE:-$CHECKOUT/.venv/bin/cosample}
+[[ -x $cosample ]] || cosample=$(command -v cosample) || fail 2 'no cosample here: make install, or COSAMPLE=its path'
+plan=(plan "${CONFIG_FLAGS[@]}" --topology="${TOPOLOGY[$ACCELERATOR]}")
+libtpu=$CHECKOUT/.venv/libtpu
+if [[ -d $libtpu ]]; then
+  export PYTHONPATH=$libtpu${PYTHONPATH:+:$PYTHONPATH}
+fi
+if "$(dirname "$cosample")/python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("libtpu") is None)' 2>/dev/null; then
+  plan+=(--compile)
+fi
+
+cd "$CHECKOUT" # configurations are named from there
+if [[ $DRY_RUN ]]; then
+  quoted "$cosample" "${plan[@]}"
+  exit
+fi
+say "asking: cosample ${plan[*]}"
+told=$(mktemp)
+trap 'rm -f "$TROUBLE" "$told"' EXIT
+"$cosample" "${plan[@]}" 2>&1 | tee "$told" || fail 2 "the run does not fit $ACCELERATOR, says cosample plan: nothing was started"
+# A program that the compiler refuses has its words where the bytes would stand.
+if grep -q 'GiB: compiler [^0-9]' "$told"; then
+  fail 2 "the TPU compiler refuses a program on $ACCELERATOR: nothing was started"
+fi

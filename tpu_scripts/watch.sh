@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# Keeps the run going until it is done, whatever happens to the slice: asks whether it fits, creates, sets up, launches,
+# looks; a slice that was taken away, failed or does not answer is deleted and made again, and the same command goes on.
+#
+#   watch.sh [--delete] [--dry-run]
+#
+#   --delete  the slice is deleted at the end, also when the watch gives up; otherwise it stays, and costs
+#
+# It ends when the DONE marker of the last stage is in WORKDIR (done/report.json). It gives up (exit code not 0) after
+# MAX_CREATES slices, on a mistake that making another slice does not cure, and when gcloud tells nothing. It can be
+# ended and started at any moment: it finds what is there. It runs here, in a terminal that stays (tmux).
+source "$(dirname "$0")/lib.sh"
+
+delete=''
+for flag; do
+  case $flag in
+    --delete) delete=yes ;;
+    *) common_flag "$flag" ;;
+  esac
+done
+load_env
+require_hosts
+
+if [[ $DRY_RUN ]]; then
+  quoted gcloud storage ls "$WORKDIR/done/$(last_stage).json"
+  "$ROOM/fits.sh" --dry-run
+  "$ROOM/create.sh" --dry-run
+  "$ROOM/setup.sh" --dry-run
+  "$ROOM/launch.sh" --planned --dry-run
+  echo '# each round; after a slice that was taken away: this, delete.sh, and again from create.sh on'
+  "$ROOM/status.sh" --dry-run
+  "$ROOM/delete.sh" --dry-run
+  exit
+fi
+
+finish() { # finish CODE WORDS
+  say "${@:2}"
+  if [[ $delete ]]; then
+    "$ROOM/delete.sh" || say "$NAME could not be deleted, and costs: delete.sh"
+  else
+    say "$NAME was not deleted: if it is there it costs, delete.sh ends that"
+  fi
+  exit "$1"
+}
+
+creates=0 backoff=$BACKOFF_SECONDS relaunches=0 silent=0 since_line=600
+
+make_slice() {
+  local code=0
+  [[ $creates -lt $MAX_CREATES ]] || finish 3 "giving up after $creates slices (MAX_CREATES)"
+  if [[ $creates -gt 0 ]]; then
+    say "waiting $backoff s before the next slice"
+    sleep "$backoff"
+    backoff=$((backoff * 2 < 3600 ? backoff * 2 : 3600))
+  fi
+  creates=$((creates + 1)) relaunches=0
+  say "slice $creates of at most $MAX_CREATES"
+  "$ROOM/create.sh" || code=$?
+  [[ $code != 2 ]] || exit 2
+}
+
+wait_for_slice() { # it was asked for, by this watch or an earlier one
+  "$ROOM/create.sh" || case $(slice_state) in
+    WAITING_FOR_RESOURCES | ACCEPTED | CREATING | PROVISIONING) finish 3 "no capacity in $WAIT_HOURS hours" ;;
+  esac
+}
+
+remove_slice() {
+  say "deleting $NAME"
+  "$ROOM/delete.sh" || gone_silent "$NAME could not be deleted"
+}
+
+gone_silent() { # what may pass: it is counted, and ends the watch only when it goes on
+  silent=$((silent + 1))
+  say "$* ($silent of 10)"
+  [[ $silent -lt 10 ]] || finish 1 'giving up: gcloud did not do it ten times in a row'
+  sleep "$POLL_SECONDS"
+}
+
+start() {
+  local code=0
+  "$ROOM/setup.sh" && "$ROOM/launch.sh" --planned || code=$?
+  case $code in
+    0) backoff=$BACKOFF_SECONDS silent=0 since_line=600 ;;
+    3) remove_slice ;;
+    *) finish "$code" 'giving up: another slice would not cure this' ;;
+  esac
+}
+
+start_again() { # start_again WHY
+  relaunches=$((relaunches + 1))
+  [[ $relaunches -le $MAX_RELAUNCHES ]] || finish 1 "$1, and it was launched again $MAX_RELAUNCHES times on this slice"
+  say "$1: launching it again ($relaunches of $MAX_RELAUNCHES)"
+  start
+}
+
+look() { # at the command, on worker 0
+  local answer last
+  if ! answer=$(on_worker 0 bash worker_state.sh 2>"$TROUBLE" </dev/null); then
+    # Of a slice that is new: ssh comes up during set-up, which says so when it does not.
+    if [[ $silent == 0 && $relaunches == 0 && $since_line == 600 ]]; then
+      start
+    elif [[ $silent -ge 4 ]]; then
+      say "worker 0 has not answered five times: $(trouble)"
+      silent=0
+      remove_slice
+    else
+      gone_silent "worker 0 does not answer: $(trouble)"
+    fi
+    return
+  fi
+  silent=0 last=${answer#*$'\n'}
+  case ${answer%%$'\n'*} in
+    running)
+      if [[ $since_line -ge 600 ]]; then
+        say "running: $last"
+        since_line=0
+      fi
+      since_line=$((since_line + POLL_SECONDS))
+      sleep "$POLL_SECONDS"
+      ;;
+    'ended 0') is_done || finish 1 "the command ended well, but $WORKDIR/done/$(last_stage).json is not there" ;;
+    'ended 2') finish 2 'the command ended with 2, a mistake that has to be corrected: logs.sh --no-follow' ;;
+    'ended '*)
+      sleep "$POLL_SECONDS" # a slice that is being taken away stops the command first
+      [[ $(slice_state) != ACTIVE ]] || start_again "the command ended with ${answer%%$'\n'*}"
+      ;;
+    *) start ;;
+  esac
+}
+
+if is_done; then
+  say "$WORKDIR/done/$(last_stage).json is there already: nothing to do"
+  exit
+fi
+"$ROOM/fits.sh"
+while ! is_done; do
+  state=$(slice_state)
+  case $state in
+    ACTIVE) look ;;
+    MISSING) make_slice ;;
+    CREATING | ACCEPTED | WAITING_FOR_RESOURCES | PROVISIONING) wait_for_slice ;;
+    UNKNOWN) gone_silent "gcloud does not tell: $(trouble)" ;;
+    *)
+      say "$NAME is $state: it was taken away or failed"
+      remove_slice
+      ;;
+  esac
+done
+finish 0 "$WORKDIR/done/$(last_stage).json is there: the run is done"
