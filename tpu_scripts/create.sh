@@ -32,7 +32,7 @@ ask() {
   local flags=("${CREATE_FLAGS[@]}")
   [[ $TIER != spot ]] || flags+=(--spot)
   if [[ ${DATA_DISK_GB-} ]]; then
-    make_disk || fail 4 "gcloud did not make the disk $disk"
+    make_disk || fail 1 "gcloud did not make the disk $disk"
     flags+=(--data-disk="source=projects/$PROJECT/zones/$ZONE/disks/$disk,mode=read-write")
   fi
   run gcloud compute tpus queued-resources create "$NAME" "${WHERE[@]}" --node-id="$NAME" \
@@ -41,8 +41,10 @@ ask() {
   if grep -qi quota "$TROUBLE"; then
     fail 4 "$PROJECT has no quota left for $ACCELERATOR ($TIER) in $ZONE: ask for more, take another zone, or delete what" \
       'holds it; a slice that FAILED or was SUSPENDED holds quota until it is deleted'
+  elif grep -qi 'exhausted\|unavailable\|internal\|capacity\|try again' "$TROUBLE"; then
+    fail 4 "$NAME was not created; that may pass"
   fi
-  fail 4 "gcloud refused to create $NAME"
+  fail 1 "gcloud refused to create $NAME"
 }
 
 if [[ $DRY_RUN ]]; then

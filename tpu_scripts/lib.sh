@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts of this directory share: flags, the env file and its checks, gcloud, the workers.
-# Exit codes: 0 done; 1 a step failed; 2 a value or flag is wrong, nothing was called; 3 the slice is not there or was
-# taken away; 4 gcloud refused to create it (quota, a name, rights).
+# Exit codes: 0 done; 1 a step failed; 2 a value or flag is wrong, or the run does not fit: nothing was called; 3 the slice
+# is not there, was taken away or cannot be reached; 4 it was not created for want of quota or capacity, which may pass.
 set -euo pipefail
 
 ROOM=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -73,6 +73,7 @@ check() { # check NAME REGEX WHAT-IT-IS [optional]
 load_env() { # reads the env file and ends here, a line for each wrong value, when it cannot be worked with
   local file=${TPU_ENV:-$ROOM/env} word
   [[ -f $file ]] || fail 2 "there is no $file: copy tpu_scripts/env.example to it, or name another by TPU_ENV"
+  # shellcheck disable=SC2034 # for create.sh
   COMMAND=() ENVIRONMENT=() CREATE_FLAGS=()
   # shellcheck source=env.example
   source "$file"

@@ -18,7 +18,7 @@ for try in 1 2 3 4 5; do
   state=$(slice_state)
   [[ $state == ACTIVE ]] || fail 3 "$NAME is $state: it was taken away during set-up"
   say "no ssh yet to worker ${BAD[*]} (try $try of 5)"
-  [[ $try != 5 ]] || fail 3 "worker ${BAD[*]} of $NAME cannot be reached; the others can: delete the slice and create it again"
+  [[ $try != 5 ]] || fail 3 "worker ${BAD[*]} of $NAME cannot be reached: delete the slice and create it again"
   sleep 15
 done
 
@@ -42,9 +42,9 @@ on_workers bash worker_setup.sh "$INSTALL" "${GIT_URL-}" "${GIT_REF-}" "${DATA_D
 }
 
 # On several hosts doctor would hold the mesh against the devices of one: there it looks at the machine alone.
-doctor=(doctor)
-! single_host || doctor+=("${CONFIG_FLAGS[@]}" --workdir="$WORKDIR")
-on_workers env --chdir=cosample_jax .venv/bin/cosample "${doctor[@]}" || {
+doctor=()
+! single_host || doctor=("${CONFIG_FLAGS[@]}" --workdir="$WORKDIR")
+on_workers bash worker_doctor.sh "${doctor[@]}" || {
   state=$(slice_state)
   [[ $state == ACTIVE ]] || fail 3 "$NAME is $state: it was taken away during set-up"
   fail 1 "cosample doctor is not content on worker ${BAD[*]}; what to do stands above"

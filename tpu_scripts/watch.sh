@@ -43,29 +43,36 @@ finish() { # finish CODE WORDS
   exit "$1"
 }
 
-creates=0 backoff=$BACKOFF_SECONDS relaunches=0 silent=0 since_line=600
+creates=0 backoff=$BACKOFF_SECONDS relaunches=0 silent=0 since_line=600 started=''
 
 make_slice() {
-  local code=0
   [[ $creates -lt $MAX_CREATES ]] || finish 3 "giving up after $creates slices (MAX_CREATES)"
   if [[ $creates -gt 0 ]]; then
     say "waiting $backoff s before the next slice"
     sleep "$backoff"
     backoff=$((backoff * 2 < 3600 ? backoff * 2 : 3600))
   fi
-  creates=$((creates + 1)) relaunches=0
+  creates=$((creates + 1)) relaunches=0 started=''
   say "slice $creates of at most $MAX_CREATES"
-  "$ROOM/create.sh" || code=$?
-  [[ $code != 2 ]] || exit 2
+  wait_for_slice
 }
 
-wait_for_slice() { # it was asked for, by this watch or an earlier one
-  "$ROOM/create.sh" || case $(slice_state) in
-    WAITING_FOR_RESOURCES | ACCEPTED | CREATING | PROVISIONING) finish 3 "no capacity in $WAIT_HOURS hours" ;;
+wait_for_slice() { # and ask for it first, unless that was done
+  local code=0
+  "$ROOM/create.sh" || code=$?
+  case $code in
+    0 | 4) ;;
+    3)
+      case $(slice_state) in
+        WAITING_FOR_RESOURCES | ACCEPTED | CREATING | PROVISIONING) finish 3 "no capacity in $WAIT_HOURS hours" ;;
+      esac
+      ;;
+    *) finish "$code" 'giving up: asking again would not cure this' ;;
   esac
 }
 
 remove_slice() {
+  started=''
   say "deleting $NAME"
   "$ROOM/delete.sh" || gone_silent "$NAME could not be deleted"
 }
@@ -81,7 +88,7 @@ start() {
   local code=0
   "$ROOM/setup.sh" && "$ROOM/launch.sh" --planned || code=$?
   case $code in
-    0) backoff=$BACKOFF_SECONDS silent=0 since_line=600 ;;
+    0) backoff=$BACKOFF_SECONDS silent=0 since_line=600 started=yes ;;
     3) remove_slice ;;
     *) finish "$code" 'giving up: another slice would not cure this' ;;
   esac
@@ -97,8 +104,7 @@ start_again() { # start_again WHY
 look() { # at the command, on worker 0
   local answer last
   if ! answer=$(on_worker 0 bash worker_state.sh 2>"$TROUBLE" </dev/null); then
-    # Of a slice that is new: ssh comes up during set-up, which says so when it does not.
-    if [[ $silent == 0 && $relaunches == 0 && $since_line == 600 ]]; then
+    if [[ -z $started ]]; then # nothing is there yet to answer
       start
     elif [[ $silent -ge 4 ]]; then
       say "worker 0 has not answered five times: $(trouble)"
@@ -112,6 +118,7 @@ look() { # at the command, on worker 0
   silent=0 last=${answer#*$'\n'}
   case ${answer%%$'\n'*} in
     running)
+      started=yes
       if [[ $since_line -ge 600 ]]; then
         say "running: $last"
         since_line=0
@@ -119,11 +126,11 @@ look() { # at the command, on worker 0
       since_line=$((since_line + POLL_SECONDS))
       sleep "$POLL_SECONDS"
       ;;
-    'ended 0') is_done || finish 1 "the command ended well, but $WORKDIR/done/$(last_stage).json is not there" ;;
-    'ended 2') finish 2 'the command ended with 2, a mistake that has to be corrected: logs.sh --no-follow' ;;
-    'ended '*)
+    'ended with 0') is_done || finish 1 "the command ended well, but $WORKDIR/done/$(last_stage).json is not there" ;;
+    'ended with 2') finish 2 'the command ended with 2, a mistake that has to be corrected: logs.sh --no-follow' ;;
+    'ended with '*)
       sleep "$POLL_SECONDS" # a slice that is being taken away stops the command first
-      [[ $(slice_state) != ACTIVE ]] || start_again "the command ended with ${answer%%$'\n'*}"
+      [[ $(slice_state) != ACTIVE ]] || start_again "the command ${answer%%$'\n'*}"
       ;;
     *) start ;;
   esac

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What watch.sh and status.sh ask a worker: `running`, `ended CODE` or `idle`, and the last line of the log.
+# What watch.sh and status.sh ask a worker: `running`, `ended with CODE` or `idle`, and the last line of the log.
 if tmux has-session -t =cosample 2>/dev/null; then
   echo running
 elif [[ -f $HOME/cosample.exit ]]; then
-  echo "ended $(cat "$HOME/cosample.exit")"
+  echo "ended with $(cat "$HOME/cosample.exit")"
 else
   echo idle
 fi
