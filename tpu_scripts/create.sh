@@ -39,8 +39,8 @@ ask() {
     --accelerator-type="$ACCELERATOR" --runtime-version="$RUNTIME" "${flags[@]}" 2>"$TROUBLE" && return
   cat "$TROUBLE" >&2
   if grep -qi quota "$TROUBLE"; then
-    fail 4 "$PROJECT has no quota left for $ACCELERATOR ($TIER) in $ZONE: ask for more, take another zone, or delete what" \
-      'holds it; a slice that FAILED or was SUSPENDED holds quota until it is deleted'
+    fail 4 "$PROJECT has no quota left for $ACCELERATOR ($TIER) in $ZONE: ask for more, take another zone, or delete" \
+      'what holds it; a slice that FAILED or was SUSPENDED holds quota until it is deleted'
   elif grep -qi 'exhausted\|unavailable\|internal\|capacity\|try again' "$TROUBLE"; then
     fail 4 "$NAME was not created; that may pass"
   fi
@@ -77,6 +77,7 @@ while true; do
     MISSING) fail 3 "$NAME is gone: somebody deleted it" ;;
     *) fail 3 "$NAME is $state: delete.sh makes room for another" ;;
   esac
-  [[ $SECONDS -lt $end ]] || fail 3 "$NAME is still $state after $WAIT_HOURS hours; it stays in the queue, delete.sh takes it out"
+  [[ $SECONDS -lt $end ]] ||
+    fail 3 "$NAME is still $state after $WAIT_HOURS hours; it stays in the queue, delete.sh takes it out"
   sleep "$POLL_SECONDS"
 done

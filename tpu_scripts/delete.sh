@@ -18,7 +18,8 @@ load_env
 if [[ -z $DRY_RUN && $(slice_state) == MISSING ]]; then
   say "there is no $NAME in $ZONE: nothing to delete"
 else
-  run gcloud compute tpus queued-resources delete "$NAME" "${WHERE[@]}" --force --quiet || fail 1 "$NAME was not deleted"
+  run gcloud compute tpus queued-resources delete "$NAME" "${WHERE[@]}" --force --quiet ||
+    fail 1 "$NAME was not deleted"
   [[ $DRY_RUN ]] || say "$NAME is deleted"
 fi
 if [[ $disk ]]; then

@@ -13,11 +13,18 @@ load_env
 cosample=${COSAMPLE:-$CHECKOUT/.venv/bin/cosample}
 [[ -x $cosample ]] || cosample=$(command -v cosample) || fail 2 'no cosample here: make install, or COSAMPLE=its path'
 plan=(plan "${CONFIG_FLAGS[@]}" --topology="${TOPOLOGY[$ACCELERATOR]}")
+case ${COMMAND[0]} in
+  prepare | pretrain | sample | grade | judge | analyze)
+    # The plan is of a whole run. Of a stage before the fine-tuning it is asked with the least fine-tuning there is.
+    plan+=("--config.roles.trained=('student',)" --config.finetune.lora_rank=1)
+    ;;
+esac
 libtpu=$CHECKOUT/.venv/libtpu
 if [[ -d $libtpu ]]; then
   export PYTHONPATH=$libtpu${PYTHONPATH:+:$PYTHONPATH}
 fi
-if "$(dirname "$cosample")/python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("libtpu") is None)' 2>/dev/null; then
+has_libtpu='import importlib.util, sys; sys.exit(importlib.util.find_spec("libtpu") is None)'
+if "$(dirname "$cosample")/python" -c "$has_libtpu" 2>/dev/null; then
   plan+=(--compile)
 fi
 
@@ -29,7 +36,8 @@ fi
 say "asking: cosample ${plan[*]}"
 told=$(mktemp)
 trap 'rm -f "$TROUBLE" "$told"' EXIT
-"$cosample" "${plan[@]}" 2>&1 | tee "$told" || fail 2 "the run does not fit $ACCELERATOR, says cosample plan: nothing was started"
+"$cosample" "${plan[@]}" 2>&1 | tee "$told" ||
+  fail 2 "the run does not fit $ACCELERATOR, says cosample plan: nothing was started"
 # A program that the compiler refuses has its words where the bytes would stand.
 if grep -q 'GiB: compiler [^0-9]' "$told"; then
   fail 2 "the TPU compiler refuses a program on $ACCELERATOR: nothing was started"

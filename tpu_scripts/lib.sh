@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # What the scripts of this directory share: flags, the env file and its checks, gcloud, the workers.
-# Exit codes: 0 done; 1 a step failed; 2 a value or flag is wrong, or the run does not fit: nothing was called; 3 the slice
-# is not there, was taken away or cannot be reached; 4 it was not created for want of quota or capacity, which may pass.
+# Exit codes: 0 done; 1 a step failed; 2 a value or flag is wrong, or the run does not fit: nothing was called; 3 the
+# slice is not there, was taken away or cannot be reached; 4 it was not created for want of quota or capacity, which may
+# pass.
 set -euo pipefail
 
 ROOM=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -122,8 +123,9 @@ or_else() { printf '%s' "${!1:-$2}"; }
 single_host() { [[ $ACCELERATOR =~ ^(v5litepod|v6e)-[148]$ || $ACCELERATOR =~ ^v(4|5p)-8$ ]]; }
 
 require_hosts() { # of what makes or starts something
-  single_host || [[ ${MULTI_HOST-} == yes ]] || fail 2 "ACCELERATOR=$ACCELERATOR has more than one host, and not every" \
-    'stage of cosample works on those yet (README.md, "Several hosts"): take one host, or set MULTI_HOST=yes'
+  single_host || [[ ${MULTI_HOST-} == yes ]] ||
+    fail 2 "ACCELERATOR=$ACCELERATOR has more than one host, and not every stage of cosample works on those yet" \
+      '(README.md, "Several hosts"): take one host, or set MULTI_HOST=yes'
 }
 
 # The slice
@@ -179,7 +181,7 @@ on_worker() { # on_worker N WORDS...: runs a command there; the words arrive as 
     --ssh-flag=-oConnectTimeout=20 --ssh-flag=-oServerAliveInterval=30 # a host that goes ends the command
 }
 
-on_workers() { # on_workers WORDS...: runs a command on all at once and shows each one's lines; BAD are those it failed on
+on_workers() { # on_workers WORDS...: runs a command on all at once, shows each one's lines; BAD are those it failed on
   local worker logs
   BAD=()
   if [[ $DRY_RUN ]]; then

@@ -3,8 +3,8 @@
 #
 #   setup.sh [--dry-run]
 #
-# What runs there is worker_setup.sh: the data disk, the code, a Python, a venv, the package with the extra tpu. Where the
-# command runs already nothing is changed.
+# What runs there is worker_setup.sh: the data disk, the code, a Python, a venv, the package with the extra tpu. Where
+# the command runs already nothing is changed.
 source "$(dirname "$0")/lib.sh"
 
 for flag; do common_flag "$flag"; done
