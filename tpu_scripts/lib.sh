@@ -4,10 +4,14 @@
 # slice is not there, was taken away or cannot be reached; 4 it was not created for want of quota or capacity, which may
 # pass.
 set -euo pipefail
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+  echo "bash 4.4 or later is needed, and this is $BASH_VERSION" >&2
+  exit 2
+fi
 
 ROOM=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034 # for the scripts
-CHECKOUT=$(dirname "$ROOM")
+CHECKOUT=${ROOM%/*}
 DRY_RUN=''
 
 # What each type is to `cosample plan --topology`.
@@ -26,7 +30,7 @@ declare -A RUNTIMES=(
 say() { printf '%(%H:%M:%S)T  %s\n' -1 "$*"; }
 
 fail() { # fail CODE WORDS
-  printf '%s: %s\n' "$(basename "$0")" "${*:2}" >&2
+  printf '%s: %s\n' "${0##*/}" "${*:2}" >&2
   exit "$1"
 }
 
@@ -58,7 +62,7 @@ common_flag() { # what every script takes: the help is the comment that the scri
 
 WRONG=0
 complain() {
-  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
   WRONG=1
 }
 
@@ -106,9 +110,9 @@ load_env() { # reads the env file and ends here, a line for each wrong value, wh
   for word in "${ENVIRONMENT[@]}"; do
     [[ $word =~ ^[A-Za-z_][A-Za-z0-9_]*= ]] || complain "ENVIRONMENT has $word: NAME=value is wanted"
   done
-  for word in POLL_SECONDS:60 WAIT_HOURS:24 MAX_CREATES:20 BACKOFF_SECONDS:60 MAX_RELAUNCHES:3; do
-    printf -v "${word%:*}" %s "$(or_else "${word%:*}" "${word#*:}")"
-    check "${word%:*}" '[0-9]{1,6}' 'a whole number'
+  : "${POLL_SECONDS:=60}" "${WAIT_HOURS:=24}" "${MAX_CREATES:=20}" "${BACKOFF_SECONDS:=60}" "${MAX_RELAUNCHES:=3}"
+  for word in POLL_SECONDS WAIT_HOURS MAX_CREATES BACKOFF_SECONDS MAX_RELAUNCHES; do
+    check "$word" '[0-9]{1,6}' 'a whole number'
   done
   if [[ ${DATA_DISK_GB-} && ${ACCELERATOR-} ]] && ! single_host; then
     complain "DATA_DISK_GB=$DATA_DISK_GB: a disk that is written has one host, and $ACCELERATOR has more; use gs://"
@@ -117,8 +121,6 @@ load_env() { # reads the env file and ends here, a line for each wrong value, wh
   RUNTIME=${RUNTIME:-${RUNTIMES[${ACCELERATOR%-*}]}}
   WHERE=(--project="$PROJECT" --zone="$ZONE")
 }
-
-or_else() { printf '%s' "${!1:-$2}"; }
 
 single_host() { [[ $ACCELERATOR =~ ^(v5litepod|v6e)-[148]$ || $ACCELERATOR =~ ^v(4|5p)-8$ ]]; }
 

@@ -74,13 +74,17 @@ wait_for_slice() { # and ask for it first, unless that was done
 remove_slice() {
   started=''
   say "deleting $NAME"
-  "$ROOM/delete.sh" || gone_silent "$NAME could not be deleted"
+  if "$ROOM/delete.sh"; then
+    silent=0
+  else
+    gone_silent "$NAME could not be deleted"
+  fi
 }
 
 gone_silent() { # what may pass: it is counted, and ends the watch only when it goes on
   silent=$((silent + 1))
   say "$* ($silent of 10)"
-  [[ $silent -lt 10 ]] || finish 1 'giving up: gcloud did not do it ten times in a row'
+  [[ $silent -lt 10 ]] || finish 1 'giving up: ten times in a row'
   sleep "$POLL_SECONDS"
 }
 
@@ -147,6 +151,7 @@ while ! is_done; do
     ACTIVE) look ;;
     MISSING) make_slice ;;
     CREATING | ACCEPTED | WAITING_FOR_RESOURCES | PROVISIONING) wait_for_slice ;;
+    SUSPENDING | DELETING) gone_silent "$NAME is $state" ;;
     UNKNOWN) gone_silent "gcloud does not tell: $(trouble)" ;;
     *)
       say "$NAME is $state: it was taken away or failed"

@@ -15,7 +15,7 @@ if [[ $disk_gb ]] && ! mountpoint -q /mnt/data; then
   sudo blkid "$device" >/dev/null || sudo mkfs.ext4 -q -m 0 "$device"
   sudo mkdir -p /mnt/data
   sudo mount -o discard,defaults "$device" /mnt/data
-  sudo chown "$USER" /mnt/data
+  sudo chown "$(id -un)" /mnt/data
 fi
 
 command -v tmux >/dev/null || { sudo apt-get -qq update && sudo apt-get -qq install -y tmux; }

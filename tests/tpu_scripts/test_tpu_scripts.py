@@ -134,7 +134,7 @@ def test_every_worker_is_set_up_and_launched(make_room):
 
     assert '4 worker(s) of slice-1 are set up' in setup.stdout and '[worker 3] started: cosample run' in launch.stdout
     told = room.told()
-    for step in ('true', 'setup', 'doctor', 'launch'):
+    for step in ('reach', 'setup', 'doctor', 'launch'):
         assert sorted(word for word in told if word.startswith(f'{step} on')) == [f'{step} on {n}' for n in range(4)]
     # Without the configuration, whose mesh it would hold against the devices of one host.
     assert 'bash worker_doctor.sh' in map(command_of, room.cloud.calls)

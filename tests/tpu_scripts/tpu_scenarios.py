@@ -83,6 +83,7 @@ def in_words(call: list[str]) -> str:
         worker = next(word for word in argv if word.startswith('--worker=')).partition('=')[2]
         command = next(word for word in argv if word.startswith('--command=')).partition('=')[2]
         what = re.match(r'(?:bash worker_)?(\w+)', command)[1]
+        what = {'true': 'reach'}.get(what, what)
         return 'ask' if what == 'state' else f'{what} on {worker}'
     return 'ask' if argv[3] in ('describe', 'list') else argv[3]
 
@@ -101,7 +102,7 @@ class Scenario(NamedTuple):
 
 
 # A slice of one worker is set up and launched by these calls.
-UP = 'true on 0, scp, setup on 0, doctor on 0, launch on 0'
+UP = 'reach on 0, scp, setup on 0, doctor on 0, launch on 0'
 
 SCENARIOS = {
     'there is room at once': Scenario(
@@ -138,14 +139,14 @@ SCENARIOS = {
     'preempted during set-up': Scenario(
         {'slices': [{'setup': ['node PREEMPTED']}]},
         ['create.sh', 'setup.sh'],
-        'create, true on 0, scp, setup on 0',
+        'create, reach on 0, scp, setup on 0',
         3,
         ('slice-1 is PREEMPTED: it was taken away during set-up',),
     ),
     'one worker unreachable': Scenario(
         {'slices': [{'workers': 4, 'ssh': {'2': -1}}]},
         ['create.sh', 'setup.sh'],
-        'create, true on 0-3 (5 times), sleep 15 (4 times)',
+        'create, reach on 0-3 (5 times), sleep 15 (4 times)',
         3,
         ('[worker 2] ssh: connect', 'worker 2 of slice-1 cannot be reached'),
         {'ACCELERATOR': 'v5p-32', 'MULTI_HOST': 'yes'},
@@ -153,14 +154,14 @@ SCENARIOS = {
     'ssh comes up late': Scenario(
         {'slices': [{'ssh': {'0': 2}}]},
         ['create.sh', 'setup.sh'],
-        'create, true on 0, sleep 15, true on 0, sleep 15, true on 0, scp, setup on 0, doctor on 0',
+        'create, reach on 0, sleep 15, reach on 0, sleep 15, reach on 0, scp, setup on 0, doctor on 0',
         0,
         ('no ssh yet to worker 0 (try 2 of 5)', '1 worker(s) of slice-1 are set up'),
     ),
     'the installation fails': Scenario(
         {'slices': [{'setup': ['1']}]},
         ['create.sh', 'setup.sh'],
-        'create, true on 0, scp, setup on 0',
+        'create, reach on 0, scp, setup on 0',
         1,
         ('[worker 0] exit 1', 'the installation failed on worker 0'),
     ),
@@ -195,10 +196,17 @@ SCENARIOS = {
         0,
         ('slice-1 is SUSPENDED: it was taken away or failed',),
     ),
+    'SUSPENDING takes a while': Scenario(
+        {'slices': [{'states': ['SUSPENDING'] * 3 + ['SUSPENDED']}, FINE]},
+        ['watch.sh'],
+        'create, sleep 60, delete, sleep 60, create, UP, sleep 60',
+        0,
+        ('slice-1 is SUSPENDING (1 of 10)', 'the run is done'),
+    ),
     'watched, suspended during set-up': Scenario(
         {'slices': [{'setup': ['SUSPENDED']}, FINE]},
         ['watch.sh'],
-        'create, true on 0, scp, setup on 0, delete, sleep 60, create, UP, sleep 60',
+        'create, reach on 0, scp, setup on 0, delete, sleep 60, create, UP, sleep 60',
         0,
         ('slice-1 is SUSPENDED: it was taken away during set-up', 'the run is done'),
     ),
@@ -212,8 +220,8 @@ SCENARIOS = {
     'preempted again and again': Scenario(
         {'slices': [{'setup': ['SUSPENDED']}]},
         ['watch.sh'],
-        'create, true on 0, scp, setup on 0, delete'
-        + ''.join(f', sleep {s}, create, true on 0, scp, setup on 0, delete' for s in (60, 120, 240)),
+        'create, reach on 0, scp, setup on 0, delete'
+        + ''.join(f', sleep {s}, create, reach on 0, scp, setup on 0, delete' for s in (60, 120, 240)),
         3,
         ('giving up after 4 slices (MAX_CREATES)',),
     ),
@@ -283,7 +291,7 @@ def play(name: str, directory: Path) -> tuple[Room, subprocess.CompletedProcess]
 
 
 def collapse(words: list[str]) -> str:
-    """'true on 0-3 (5 times), sleep 15': what repeats once, with how often."""
+    """'reach on 0-3 (5 times), sleep 15': what repeats once, with how often."""
     several = {}
     for word in words:
         if match := re.fullmatch(r'(\w+) on (\d+)', word):
@@ -306,7 +314,8 @@ def main() -> None:
     for name, scenario in SCENARIOS.items():
         with tempfile.TemporaryDirectory() as directory:
             room, result = play(name, Path(directory))
-        last = result.stdout.strip().splitlines()[-1].split('.sh: ', 1)[-1]
+        lines = [line for line in result.stdout.splitlines() if not re.search('delete.sh ends that$', line)]
+        last = lines[-1].split('.sh: ', 1)[-1]
         last = re.sub(r'^\d\d:\d\d:\d\d +', '', last)
         calls = collapse(room.told()) or 'none'
         print(f'| {name} | {" ".join(scenario.scripts)} | {calls} | {result.returncode}: {last} |')
