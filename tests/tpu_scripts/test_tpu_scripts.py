@@ -271,7 +271,7 @@ def test_the_example_is_right(make_room):
 
     result = room.run('create.sh', '--dry-run')
 
-    assert result.returncode == 0 and '--accelerator-type=v5p-8' in result.stdout
+    assert result.returncode == 0 and '--accelerator-type=v6e-8' in result.stdout
 
 
 @pytest.mark.parametrize('script', ALL)
