@@ -26,7 +26,7 @@ from cosample_jax.gemma import model
 from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.sampling import engine, schedule
+from cosample_jax.sampling import engine, loop, schedule
 from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.training import lora
@@ -157,7 +157,7 @@ def sampling_layout(config: GemmaConfig, shape: Sampling, shards: int) -> schedu
 
 def question_pages(layout: schedule.Layout) -> int:
     """Pages that the longest question is prefilled in: a power of two, so that few shapes are compiled."""
-    return engine.padded_pages(layout.question_pages)
+    return loop.padded_pages(layout.question_pages)
 
 
 def cache_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
@@ -177,7 +177,7 @@ def question_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) ->
     """2 of [L, U, K, Q, H], Q in padded pages, which no axis of rows splits: any shard may copy any question."""
     layout = sampling_layout(config, shape, sizes.data * sizes.fsdp)
     length = question_pages(layout) * layout.page_size
-    full = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, length, config.head_dim)
+    full = (config.num_layers, loop.QUESTIONS, config.num_kv_heads, length, config.head_dim)
     return 2 * _bytes(sizes, model.LOOSE_AXES, full, dtype)
 
 
@@ -210,7 +210,7 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
     attention += layout.pages * layout.readers * layout.page_size * 4  # distances
     programs = {
         'prefix': prefill(1, shape.prefix, shape.prefix),
-        'questions': prefill(engine.QUESTIONS, length, shape.prefix + length) + gathered_from,
+        'questions': prefill(loop.QUESTIONS, length, shape.prefix + length) + gathered_from,
         'fill': questions // config.num_layers,
         # Logits as they come and as they are searched; once more each, where the devices that hold rows hold
         # vocabulary too.
