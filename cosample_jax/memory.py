@@ -139,6 +139,20 @@ def with_slots(
     return dataclasses.replace(settings, slots=rows)
 
 
+def live_slots(config: GemmaConfig, mesh_sizes, shapes: Sequence[Sampling], weights: int) -> int:
+    """As many rows as fit, up to `most_rows`, for a model that is served with a cache of each of these shapes.
+
+    `weights` are the bytes on a device of all models that are served beside one another, this one included: they share
+    what is left in proportion to their weights. UserError when not even the fewest rows fit.
+    """
+    sizes = Sizes(*(getattr(mesh_sizes, axis) for axis in sharding.MESH_AXES))
+    dtype = model.compute_dtype()
+    mine = weight_bytes(config, sizes, dtype)
+    share = (this_device(sizes)[1] - weights) * mine // (weights * len(shapes))
+    most = most_rows(jax.default_backend() != 'cpu')
+    return min(auto_slots(config, sizes, shape, mine + share, dtype, most) for shape in shapes)
+
+
 def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0) -> Memory:
     """What a training step takes at its peak: of all weights, or of adapters, with the weights kept as multiplied."""
     trained = 4 * sum(_adapters(config, sizes, lora_rank) if lora_rank else weight_sizes(config, sizes))

@@ -34,7 +34,9 @@ MAY_IMPORT = {
     'stages': ROOMS
     | MIDDLE
     | {'validation', 'judges', 'writers', 'allocating', 'reuse', 'training_sets', 'memory', 'devices', 'spending'},
-    'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot'},
+    'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot', 'models', 'serving'},
+    'models': {'sampling'} | MIDDLE,
+    'serving': {'sampling'} | MIDDLE,  # loads nothing: it is handed what it serves
     'judges': {'sampling', 'grading', 'memory'} | MIDDLE,
     'writers': {'sampling', 'memory'} | MIDDLE,
     'allocating': {'writers', 'grading', 'analysis'} | MIDDLE,
@@ -99,6 +101,7 @@ NO_JAX = (
     'report',
     'sampling.schedule',
     'sampling.stops',
+    'serving.protocol',
 )
 
 
