@@ -56,7 +56,7 @@ class Server:
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
     def close(self, seconds: float) -> None:
-        """From now on answers 503, and after so many seconds gives up what is not finished. For signal handlers, too."""
+        """From now on answers 503, and after so many seconds gives up what is not finished. Not for signal handlers."""
         self._closing = True
         for each in self._served.values():
             each.live.close(seconds)

@@ -6,7 +6,7 @@ name where it does; so is one that is not known: a client is never answered some
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
@@ -157,9 +157,7 @@ class ChatAsk(Ask):
         roles = [message.role for message in self.messages]
         turns = roles[1:] if roles[0] in ('system', 'developer') else roles
         if turns != ['user', 'assistant'] * (len(turns) // 2) + ['user']:
-            raise ValueError(
-                'messages: after a system message, if any, user and assistant take turns; the user is last'
-            )
+            raise ValueError('messages: user and assistant take turns, after a system message if any; the user is last')
         return self
 
     @property
@@ -174,7 +172,7 @@ class ChatAsk(Ask):
 
 
 def read(kind: type[Ask], body: bytes):
-    """The request in `body`, a `kind`. Refused (400), naming the field, when it is none or asks for what is not there."""
+    """The request in `body`, a `kind`. Refused (400), naming the field, where it is none or asks for what is not here."""
 
     def no_number(name):
         raise ValueError(f'{name} is no JSON')
