@@ -172,7 +172,7 @@ class ChatAsk(Ask):
 
 
 def read(kind: type[Ask], body: bytes):
-    """The request in `body`, a `kind`. Refused (400), naming the field, where it is none or asks for what is not here."""
+    """The request in `body`, a `kind`. Refused (400), naming the field, where it is none, or asks for too much."""
 
     def no_number(name):
         raise ValueError(f'{name} is no JSON')
@@ -201,7 +201,8 @@ def read(kind: type[Ask], body: bytes):
 def _refusal(error: ValidationError, kind: type[Ask]) -> Refused:
     """Of the first mistake; where a field may be several things, what is said of the one that it is most like."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    first = max((e for e in found if e['loc'][:1] == found[0]['loc'][:1]), key=lambda e: len(e['loc']))
+    of_field = [each for each in found if each['loc'][:1] == found[0]['loc'][:1]]
+    first = max(of_field, key=lambda each: (len(each['loc']), not each['type'].endswith('_type')))
     if not first['loc']:
         message = first['msg'].removeprefix('Value error, ')
         return Refused(400, message, message.split()[0].rstrip(':'))
@@ -215,6 +216,8 @@ def _refusal(error: ValidationError, kind: type[Ask]) -> Refused:
         if len(first['loc']) == 1:
             return Refused(400, f'{name} is not a field of this request: leave it out', name, 'unknown_parameter')
         return Refused(400, f'{where} is not supported here: leave it out', name, 'unsupported_parameter')
+    if len(of_field) > 1 and first['type'].endswith('_type'):
+        return Refused(400, f'{where} is of another kind than this field takes', name, 'invalid_type')
     if first['type'] == 'missing':
         return Refused(400, f'{where} is missing', name, 'missing_required_parameter')
     return Refused(400, f'{where}: {first["msg"][0].lower()}{first["msg"][1:]}', name, 'invalid_value')
