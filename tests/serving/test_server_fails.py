@@ -9,7 +9,7 @@ import threading
 
 import openai
 import pytest
-from serving_run import MODEL, http, running
+from serving_run import MODEL, PROMPT_TOKENS, http, running
 
 from cosample_jax.errors import UserError
 from cosample_jax.serving import app as app_lib
@@ -24,7 +24,9 @@ ASKED = json.dumps({'model': MODEL, 'prompt': 'Q: 1+1?\nA:', 'max_tokens': 4}).e
 def live(served):
     """Another thread with engines for the same weights, to be broken or stopped."""
     engine = served.live._engines[0]
-    live = Live(engine.beside(prefix=engine.prefix, question=engine.layout.question_pages * engine.layout.page_size), 520, 100)
+    live = Live(
+        engine.beside(prefix=engine.prefix, question=engine.layout.question_pages * engine.layout.page_size), 520, 100
+    )
     live.start()
     yield live
     live.close(0)
