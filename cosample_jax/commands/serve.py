@@ -141,7 +141,7 @@ async def _serve(server, place: socket.socket, names: str) -> signal.Signals:
     http = Http(
         uvicorn.Config(
             server.app, log_level='warning', access_log=False, lifespan='off', ws='none', server_header=False,
-            timeout_graceful_shutdown=int(GRACE_S) + 2,
+            timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S) + 2,
         )
     )  # fmt: skip
     came = []

@@ -23,10 +23,9 @@ ASKED = json.dumps({'model': MODEL, 'prompt': 'Q: 1+1?\nA:', 'max_tokens': 4}).e
 @pytest.fixture
 def live(served):
     """Another thread with engines for the same weights, to be broken or stopped."""
-    engine = served.live._engines[0]
-    live = Live(
-        engine.beside(prefix=engine.prefix, question=engine.layout.question_pages * engine.layout.page_size), 520, 100
-    )
+    engine, layout = served.live._engines[0], served.live._engines[0].layout
+    question = layout.question_pages * layout.page_size
+    live = Live(engine.beside(prefix=engine.prefix, question=question), PROMPT_TOKENS, 100)
     live.start()
     yield live
     live.close(0)

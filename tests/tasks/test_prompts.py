@@ -135,5 +135,5 @@ def test_a_system_message_is_a_paragraph_of_the_page_or_of_what_the_user_says_fi
 def test_what_is_said_may_be_said_again(tokenizer):
     for chat in (True, False):
         template = prompts.template(tokenizer, chat)
-        text = template.text(template.answer('It is 5.'))
+        text = template.text(template.answer('It is 5.')[:-1])
         assert template.answer(template.said(text)) == template.answer('It is 5.')
