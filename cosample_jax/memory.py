@@ -94,15 +94,20 @@ def sampling(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloa
     return Memory(weight_bytes(config, sizes, dtype), kv, 0, max(programs.values()))
 
 
-def auto_slots(config: GemmaConfig, sizes: Sizes, shape: Sampling, there: int, dtype, most: int) -> int:
+def auto_slots(
+    config: GemmaConfig, sizes: Sizes, shape: Sampling, there: int, dtype, most: int, logits: int = 0
+) -> int:
     """The most rows, up to `most`, with which sampling takes no more than `there` bytes of a device.
 
-    They divide over the mesh. `shape.slots` is not read. UserError when not even the fewest fit.
+    They divide over the mesh. `shape.slots` is not read. Besides what all sampling takes there may be so many arrays of
+    the size of a step's `logits`. UserError when not even the fewest fit.
     """
     ways = sizes.data * sizes.fsdp
 
     def needed(times: int) -> int:
-        return sampling(config, sizes, shape._replace(slots=times * ways), dtype).total
+        slots = times * ways
+        more = logits * split(slots, sizes.data) * split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
+        return sampling(config, sizes, shape._replace(slots=slots), dtype).total + more
 
     times = range(1, max(1, most // ways) + 1)
     fitting = bisect.bisect_right(times, there, key=needed)
@@ -150,7 +155,7 @@ def live_slots(config: GemmaConfig, mesh_sizes, shapes: Sequence[Sampling], weig
     mine = weight_bytes(config, sizes, dtype)
     share = (this_device(sizes)[1] - weights) * mine // (weights * len(shapes))
     most = most_rows(jax.default_backend() != 'cpu')
-    return min(auto_slots(config, sizes, shape, mine + share, dtype, most) for shape in shapes)
+    return min(auto_slots(config, sizes, shape, mine + share, dtype, most, ORDERED) for shape in shapes)
 
 
 def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0) -> Memory:
@@ -289,6 +294,9 @@ def training_temporaries(
 
 # Keys, indices, counts: each in whole tiles.
 SMALL = 2**20
+# Where rows have policies of their own, any may want all tokens in order (`sampling.each`): in their order the logits,
+# ids, noise and scores, and what sorting them takes.
+ORDERED = 6
 
 
 def seen(length: int) -> int:

@@ -64,6 +64,19 @@ def test_samples_are_those_that_the_run_draws(client, local):
     assert len({text for text, _ in drawn.values()}) > len(problems)
 
 
+def test_the_prefix_of_the_run_is_read_by_those_that_begin_with_it(client, local, server):
+    problems, texts, *_ = local
+    prefixed = server.live._engines[0]
+    client.completions.create(model=MODEL, prompt='Q: 1+1?\nA:', max_tokens=3)
+    for engine, prompt in ((prefixed, texts[problems[0].id]), (server.live._engines[1], 'Q: 1+1?\nA:')):
+        before = [each.usage.drawn for each in server.live._engines]
+        client.completions.create(model=MODEL, prompt=prompt, max_tokens=3)
+        grew = [each.usage.drawn > drawn for each, drawn in zip(server.live._engines, before, strict=True)]
+        assert grew == [each is engine for each in server.live._engines]
+    assert len(prefixed.prefix) > 100 and not server.live._engines[1].prefix
+    assert server.live._engines[1].params is prefixed.params
+
+
 def test_a_seed_names_the_first_sample(client, local):
     problems, texts, draw, *_ = local
     drawn = draw()
