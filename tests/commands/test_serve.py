@@ -16,7 +16,9 @@ SHAPE = memory.Sampling(0, 800, 256, 400)
 
 
 def args(**changes):
-    config = config_lib.finalize(config_lib.base())
+    config = config_lib.base()
+    config.name = 'test'
+    config = config_lib.finalize(config)
     return SimpleNamespace(
         **{'config': config, 'workdir': None, 'model': [], 'host': '', 'port': 0, 'prompt_tokens': 0} | changes
     )
