@@ -73,7 +73,7 @@ def test_the_prefix_of_the_run_is_read_by_those_that_begin_with_it(client, local
         client.completions.create(model=MODEL, prompt=prompt, max_tokens=3)
         grew = [each.usage.drawn > drawn for each, drawn in zip(server.live._engines, before, strict=True)]
         assert grew == [each is engine for each in server.live._engines]
-    assert len(prefixed.prefix) > 100 and not server.live._engines[1].prefix
+    assert len(prefixed.prefix) > 90 and not server.live._engines[1].prefix
     assert server.live._engines[1].params is prefixed.params
 
 
