@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import openai
 import pytest
@@ -15,6 +16,7 @@ from cosample_jax.errors import UserError
 from cosample_jax.serving import app as app_lib
 from cosample_jax.serving.app import Server
 from cosample_jax.serving.live import Live
+from cosample_jax.serving.protocol import CompletionAsk
 from cosample_jax.serving.served import Served
 
 ASKED = json.dumps({'model': MODEL, 'prompt': 'Q: 1+1?\nA:', 'max_tokens': 4}).encode()
@@ -130,6 +132,22 @@ def test_a_thread_that_dies_leaves_nobody_waiting(other, live, monkeypatch):
     live.join(30)
     assert http(f'{url}/v1/completions', ASKED)[0] == 500
     assert http(f'{url}/health')[0] == 503
+
+
+def test_what_is_cancelled_before_it_is_taken_is_not_begun(served, monkeypatch):
+    engine, told = served.live._engines[0], {'kept': [], 'gone': []}
+    live = Live(engine.beside(prefix=(), question=60), 61, 100)
+    monkeypatch.setattr(live, '_thread', SimpleNamespace(is_alive=lambda: True))  # nobody takes but this test
+    asked = CompletionAsk(model=MODEL, prompt='Q: 1+1?\nA:', n=2, max_tokens=3)
+    for name, deliver in told.items():
+        (requests,) = served.requests(asked, served.prompts(asked))
+        live.submit(requests, deliver.append)
+        if name == 'gone':
+            live.cancel(requests[0].problem_id)
+    live._take()
+    while live._loops[1].is_busy:
+        live._deliver(live._loops[1].step())
+    assert len(told['kept']) == 2 and not told['gone'] and live._samples_open == 0
 
 
 @pytest.mark.slow
