@@ -13,8 +13,10 @@ def load(name: str, config, workdir, mesh=None):
     """(variant, chat, weights, shots) of a base model, which is asked few-shot, or a fine-tuned cell, zero-shot.
 
     Raises:
-        UserError: The run has none of this name, or it is not trained.
+        UserError: The run has none of this name, it is not trained, or it is behind an API.
     """
+    if name in config.models and config_lib.endpoint(config, name):
+        raise UserError(f'{name} is {config.models[name].init}: a model behind an API has no weights here')
     if name in config.models:
         variant = gemma_config.variant(config.models[name].variant)
         directory = workdir.model_dir(config_lib.weights_of(config, name))
