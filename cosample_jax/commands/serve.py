@@ -131,7 +131,10 @@ def _is_loopback(address: str) -> bool:
 
 
 async def _serve(server, place: socket.socket, names: str) -> signal.Signals:
-    """Answers until a signal comes, and then for GRACE_S at most; returns the signal."""
+    """Answers until a signal comes, and then for GRACE_S at most; returns the signal.
+
+    UserError when it ends by itself.
+    """
     import uvicorn
 
     class Http(uvicorn.Server):
@@ -140,8 +143,8 @@ async def _serve(server, place: socket.socket, names: str) -> signal.Signals:
 
     http = Http(
         uvicorn.Config(
-            server.app, log_level='warning', access_log=False, lifespan='off', ws='none', server_header=False,
-            timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S) + 2,
+            server.app, log_config=None, log_level='warning', access_log=False, lifespan='off', ws='none',
+            server_header=False, timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S) + 2,
         )
     )  # fmt: skip
     came = []
@@ -162,15 +165,20 @@ async def _serve(server, place: socket.socket, names: str) -> signal.Signals:
     host, port = place.getsockname()[:2]
     host = f'[{host}]' if ':' in host else host
     print(f'serving {names} at http://{host}:{port}/v1 (Ctrl-C stops it)', flush=True)
-    telling = asyncio.create_task(_tell(server))
+    telling = asyncio.create_task(_tell(server, http))
     await serving
     telling.cancel()
+    if not came:
+        raise UserError('the server has stopped by itself: what it says above tells why; start it again')
     return came[0]
 
 
-async def _tell(server) -> None:
+async def _tell(server, http) -> None:
+    """A line now and then while there is anything to tell; ends the server when an engine is dead."""
     traffic = progress.Traffic()
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_LINES)
+        if not server.is_alive:
+            http.should_exit = True
         if (text := traffic.text(*server.totals())) is not None:
             print(f'serving: {text}', flush=True)
