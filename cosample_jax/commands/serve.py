@@ -62,21 +62,17 @@ def main(args) -> None:
         served = load(config, workdir, names, args.prompt_tokens)
         key = os.environ.get(KEY, '')
         if not key and not _is_loopback(place.getsockname()[0]):
-            print(
-                f'cosample: warning: whoever reaches this machine may use the models: set {KEY} to ask for a key',
-                file=sys.stderr,
-            )
+            _warn(f'whoever reaches this machine may use the models: set {KEY} to ask for a key')
         server = Server(served, int(time.time()), key)
         stopped_by = asyncio.run(_serve(server, place, ', '.join(names)))
         server.join(GRACE_S)
     raise KeyboardInterrupt if stopped_by == signal.SIGINT else Preempted
 
 
-def load(config, workdir, names: Sequence[str], prompt_tokens: int, waiting: int = WAITING) -> list:
+def load(config, workdir, names: Sequence[str], prompt_tokens: int) -> list:
     """Each model with its weights and its engine, compiled and running.
 
-    `prompt_tokens` is the longest prompt, 0 for the usual limit; `waiting` samples of each may wait for a row.
-    UserError when a model is not there, or does not fit.
+    `prompt_tokens` is the longest prompt, 0 for the usual limit. UserError when a model is not there, or does not fit.
     """
     from cosample_jax.serving.live import Live
     from cosample_jax.serving.served import Served
@@ -94,13 +90,15 @@ def load(config, workdir, names: Sequence[str], prompt_tokens: int, waiting: int
         prefix = common_prefix([request.prompt for request in asked])
         if len(prefix) >= longest:
             prefix = []
+        if (own := max(len(request.prompt) for request in asked)) > longest:
+            _warn(f"{name}: the run's own prompts have up to {own} tokens: --prompt-tokens={own} takes them")
         shape = memory.Sampling(0, len(prefix), longest - len(prefix) - 1, config.sampling.max_new_tokens)
         without = shape._replace(prefix=0, question=longest - 1)
         settings = asking.settings(config, template, 'serve', source=name if name in config.models else '')
         slots = settings.slots or memory.live_slots(variant, config.mesh, [shape, without], weights)
         settings = dataclasses.replace(settings, slots=slots, stop_ids=tokenizer.vocabulary.ends)
         engine = Engine.live(params, variant, settings, prefix=prefix, question=shape.question, mesh=mesh)
-        live = Live(engine, longest, waiting)
+        live = Live(engine, longest, WAITING)
         live.start()
         told = json.dumps(models.lineage(name, config, workdir), sort_keys=True)
         fingerprint = f'fp_{hashlib.sha256(told.encode()).hexdigest()[:12]}'
@@ -116,6 +114,10 @@ def _longest_prompt(name: str, variant, max_new_tokens: int, given: int) -> int:
             f'config.sampling.max_new_tokens={max_new_tokens} leave {most}: lower either'
         )
     return given or min(PROMPT_TOKENS, most)
+
+
+def _warn(message: str) -> None:
+    print(f'cosample: warning: {message}', file=sys.stderr)
 
 
 def _listening(host: str, port: int) -> socket.socket:
