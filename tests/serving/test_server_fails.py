@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def test_a_thread_that_dies_leaves_nobody_waiting(other, live, monkeypatch):
 
 def test_what_is_cancelled_before_it_is_taken_is_not_begun(served, monkeypatch):
     engine, told = served.live._engines[0], {'kept': [], 'gone': []}
-    live = Live(engine.beside(prefix=(), question=60), 61, 100)
+    live = Live(engine.beside(prefix=(), question=PROMPT_TOKENS - 1), PROMPT_TOKENS, 100)
     monkeypatch.setattr(live, '_thread', SimpleNamespace(is_alive=lambda: True))  # nobody takes but this test
     asked = CompletionAsk(model=MODEL, prompt='Q: 1+1?\nA:', n=2, max_tokens=3)
     for name, deliver in told.items():
@@ -148,6 +149,20 @@ def test_what_is_cancelled_before_it_is_taken_is_not_begun(served, monkeypatch):
     while live._loops[1].is_busy:
         live._deliver(live._loops[1].step())
     assert len(told['kept']) == 2 and not told['gone'] and live._samples_open == 0
+
+
+def test_a_model_whose_prompts_have_nothing_in_common(served):
+    engine, told = served.live._engines[0], queue.SimpleQueue()
+    live = Live(engine.beside(prefix=(), question=PROMPT_TOKENS - 1), PROMPT_TOKENS, 100)
+    live.start()
+    try:
+        asked = CompletionAsk(model=MODEL, prompt='Q: 1+1?\nA:', max_tokens=3)
+        (requests,) = served.requests(asked, served.prompts(asked))
+        live.submit(requests, told.put)
+        assert told.get(timeout=60).num_tokens <= 3
+    finally:
+        live.close(0)
+        live.join(30)
 
 
 @pytest.mark.slow
