@@ -339,6 +339,8 @@ def test_bodies_that_are_none(server):
         (b'[1]', 400, 'must be a JSON object, not list'),
         (b'{"model": "weak", "prompt": "x", "temperature": NaN}', 400, 'NaN is no JSON'),
         (b'\xff', 400, 'not JSON'),
+        (b'{"model": "weak", "prompt": "\\ud800"}', 400, 'not JSON'),
+        (b'{"model": "\\udc00", "prompt": "x"}', 400, 'not JSON'),
         (b'[' * 100_000, 400, 'not JSON'),
         (b' ' * (2**20 + 1), 413, 'more than 1048576 bytes'),
     ):
