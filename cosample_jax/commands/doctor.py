@@ -41,6 +41,7 @@ EXTRAS = {
     'gpu': (('jax-cuda12-plugin',), 'NVIDIA GPUs'),
     'gcs': (('gcsfs',), 'gs:// paths'),
     'api': (('google-genai', 'openai'), 'models behind an API'),
+    'serve': (('starlette', 'uvicorn', 'pydantic'), '`cosample serve`'),
     'gemma': (('gemma',), 'comparing with the official package, Python 3.12 or later'),
     'parity': (('torch', 'transformers'), 'comparing with transformers'),
 }
