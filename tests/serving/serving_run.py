@@ -10,7 +10,7 @@ import urllib.request
 import uvicorn
 
 MODEL = 'weak'
-PROMPT_TOKENS = 520  # the few-shot prompts of the run, and shorter ones
+PROMPT_TOKENS = 200  # the few-shot prompts of the run, and shorter ones
 
 
 @contextlib.contextmanager

@@ -171,7 +171,7 @@ def test_the_verb_prepares_serves_and_ends_as_the_others_do(run, tmp_path, repos
     """On a workdir of its own, which it does not hold while it serves."""
     command = [sys.executable, '-m', 'cosample_jax.cli']
     config = f'--config={repository}/configs/arithmetic.py:size=smoke'
-    asked = ['serve', config, f'--workdir={tmp_path}', '--model', MODEL, '--prompt-tokens=520']
+    asked = ['serve', config, f'--workdir={tmp_path}', '--model', MODEL, '--prompt-tokens=200']
     with subprocess.Popen([*command, *asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             lines = iter(process.stdout.readline, '')
