@@ -62,21 +62,17 @@ def main(args) -> None:
         served = load(config, workdir, names, args.prompt_tokens)
         key = os.environ.get(KEY, '')
         if not key and not _is_loopback(place.getsockname()[0]):
-            print(
-                f'cosample: warning: whoever reaches this machine may use the models: set {KEY} to ask for a key',
-                file=sys.stderr,
-            )
+            _warn(f'whoever reaches this machine may use the models: set {KEY} to ask for a key')
         server = Server(served, int(time.time()), key)
         stopped_by = asyncio.run(_serve(server, place, ', '.join(names)))
         server.join(GRACE_S)
     raise KeyboardInterrupt if stopped_by == signal.SIGINT else Preempted
 
 
-def load(config, workdir, names: Sequence[str], prompt_tokens: int, waiting: int = WAITING) -> list:
+def load(config, workdir, names: Sequence[str], prompt_tokens: int) -> list:
     """Each model with its weights and its engine, compiled and running.
 
-    `prompt_tokens` is the longest prompt, 0 for the usual limit; `waiting` samples of each may wait for a row.
-    UserError when a model is not there, or does not fit.
+    `prompt_tokens` is the longest prompt, 0 for the usual limit. UserError when a model is not there, or does not fit.
     """
     from cosample_jax.serving.live import Live
     from cosample_jax.serving.served import Served
@@ -94,13 +90,15 @@ def load(config, workdir, names: Sequence[str], prompt_tokens: int, waiting: int
         prefix = common_prefix([request.prompt for request in asked])
         if len(prefix) >= longest:
             prefix = []
+        if (own := max(len(request.prompt) for request in asked)) > longest:
+            _warn(f"{name}: the run's own prompts have up to {own} tokens: --prompt-tokens={own} takes them")
         shape = memory.Sampling(0, len(prefix), longest - len(prefix) - 1, config.sampling.max_new_tokens)
         without = shape._replace(prefix=0, question=longest - 1)
         settings = asking.settings(config, template, 'serve', source=name if name in config.models else '')
         slots = settings.slots or memory.live_slots(variant, config.mesh, [shape, without], weights)
         settings = dataclasses.replace(settings, slots=slots, stop_ids=tokenizer.vocabulary.ends)
         engine = Engine.live(params, variant, settings, prefix=prefix, question=shape.question, mesh=mesh)
-        live = Live(engine, longest, waiting)
+        live = Live(engine, longest, WAITING)
         live.start()
         told = json.dumps(models.lineage(name, config, workdir), sort_keys=True)
         fingerprint = f'fp_{hashlib.sha256(told.encode()).hexdigest()[:12]}'
@@ -118,6 +116,10 @@ def _longest_prompt(name: str, variant, max_new_tokens: int, given: int) -> int:
     return given or min(PROMPT_TOKENS, most)
 
 
+def _warn(message: str) -> None:
+    print(f'cosample: warning: {message}', file=sys.stderr)
+
+
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ':' in host else socket.AF_INET
@@ -131,7 +133,10 @@ def _is_loopback(address: str) -> bool:
 
 
 async def _serve(server, place: socket.socket, names: str) -> signal.Signals:
-    """Answers until a signal comes, and then for GRACE_S at most; returns the signal."""
+    """Answers until a signal comes, and then for GRACE_S at most; returns the signal.
+
+    UserError when it ends by itself.
+    """
     import uvicorn
 
     class Http(uvicorn.Server):
@@ -140,8 +145,8 @@ async def _serve(server, place: socket.socket, names: str) -> signal.Signals:
 
     http = Http(
         uvicorn.Config(
-            server.app, log_level='warning', access_log=False, lifespan='off', ws='none', server_header=False,
-            timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S) + 2,
+            server.app, log_config=None, log_level='warning', access_log=False, lifespan='off', ws='none',
+            server_header=False, timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S) + 2,
         )
     )  # fmt: skip
     came = []
@@ -162,15 +167,20 @@ async def _serve(server, place: socket.socket, names: str) -> signal.Signals:
     host, port = place.getsockname()[:2]
     host = f'[{host}]' if ':' in host else host
     print(f'serving {names} at http://{host}:{port}/v1 (Ctrl-C stops it)', flush=True)
-    telling = asyncio.create_task(_tell(server))
+    telling = asyncio.create_task(_tell(server, http))
     await serving
     telling.cancel()
+    if not came:
+        raise UserError('the server has stopped by itself: what it says above tells why; start it again')
     return came[0]
 
 
-async def _tell(server) -> None:
+async def _tell(server, http) -> None:
+    """A line now and then while there is anything to tell; ends the server when an engine is dead."""
     traffic = progress.Traffic()
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_LINES)
+        if not server.is_alive:
+            http.should_exit = True
         if (text := traffic.text(*server.totals())) is not None:
             print(f'serving: {text}', flush=True)

@@ -66,6 +66,11 @@ class Server:
         for each in self._served.values():
             each.live.join(seconds)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether all engines can draw."""
+        return all(each.live.is_alive for each in self._served.values())
+
     def totals(self) -> tuple[int, int, int, int]:
         """(requests, samples, tokens) answered so far, and the samples that wait for a row."""
         lives = [each.live for each in self._served.values()]
@@ -106,8 +111,7 @@ class Server:
             )
 
     async def _health(self, request: Request) -> Response:
-        alive = all(each.live.is_alive for each in self._served.values())
-        status = 'stopping' if self._closing else 'ok' if alive else 'an engine has died'
+        status = 'stopping' if self._closing else 'ok' if self.is_alive else 'an engine has died'
         return JSONResponse({'status': status}, 200 if status == 'ok' else 503)
 
     async def _models(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from cosample_jax.errors import UserError
+from cosample_jax.gemma.tokenizer import BOS
 from cosample_jax.sampling.engine import Engine
 from cosample_jax.sampling.loop import Loop, padded_pages
 from cosample_jax.sampling.rows import Finished
@@ -64,11 +65,12 @@ class Live:
         """Compiles what the first requests need, with one question of each padded length; then takes requests."""
         which = 0 if self._engines[0] is not None else 1
         loop = self._loop(which)
-        layout, prefix = self._engines[which].layout, self._engines[which].prefix or [0]
+        layout, prefix = self._engines[which].layout, self._engines[which].prefix
         own = Own(problem_hash=0, temperature=0, top_k=0, top_p=1, stop_ids=frozenset(), stop_strings=None)
         for padded in sorted({padded_pages(pages) for pages in range(layout.question_pages + 1)}):
             pages = min(padded, layout.question_pages)
-            loop.add([Request(f'warm-up {pages}', 0, [*prefix, *[prefix[0]] * (pages * layout.page_size + 1)], 1, own)])
+            prompt = [*prefix, *[BOS] * (pages * layout.page_size + 1)]
+            loop.add([Request(f'warm-up {pages}', 0, prompt, 1, own)])
             while loop.is_busy:
                 loop.step()
         self._thread.start()

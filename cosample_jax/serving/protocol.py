@@ -179,6 +179,7 @@ def read(kind: type[Ask], body: bytes):
 
     try:
         fields = json.loads(body, parse_constant=no_number)
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError) as error:
         raise Refused(400, f'the body is not JSON: {str(error) or type(error).__name__}') from None
     if not isinstance(fields, dict):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from drawing import EOS, GEMMA2, SAMPLED, V, compiled, draw, parameters, wanted
 
+from cosample_jax import memory, sharding
 from cosample_jax.sampling import each, policy
 from cosample_jax.sampling import engine as engine_lib
 from cosample_jax.sampling.engine import Engine
@@ -199,3 +200,17 @@ def test_a_live_loop_is_compiled_once():
     loop.add(own(r, temperature=0.3, top_k=0, top_p=0.5) for r in wanted(count=7))
     finish(loop)
     assert compiled() == before
+
+
+@pytest.mark.slow
+def test_rows_with_policies_of_their_own_on_a_mesh():
+    """The vocabulary and the rows are split: every way to choose, the whole order included."""
+    mesh = sharding.make_mesh(memory.Sizes(data=2, fsdp=2, tensor=2))
+    kinds = [{}, {'temperature': 0.0}, {'top_k': 0}, {'top_p': 0.5, 'top_k': 0}]
+    requests = [own(request, **kinds[i % 4]) for i, request in enumerate(wanted())]
+    drawn = []
+    for where in (None, mesh):
+        loop = live(mesh=where).loop()
+        loop.add(requests)
+        drawn.append({key: (d.tokens, d.finish) for key, d in finish(loop).items()})
+    assert drawn[0] == drawn[1]

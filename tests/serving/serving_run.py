@@ -10,14 +10,14 @@ import urllib.request
 import uvicorn
 
 MODEL = 'weak'
-PROMPT_TOKENS = 520  # the few-shot prompts of the run, and shorter ones
+PROMPT_TOKENS = 200  # the few-shot prompts of the run, and shorter ones
 
 
 @contextlib.contextmanager
 def running(server):
     """The address at which `server` answers, in a thread, from a real socket."""
     place = socket.create_server(('127.0.0.1', 0))
-    http = uvicorn.Server(uvicorn.Config(server.app, log_level='warning', lifespan='off', ws='none'))
+    http = uvicorn.Server(uvicorn.Config(server.app, log_config=None, lifespan='off', ws='none'))
     thread = threading.Thread(target=http.run, kwargs={'sockets': [place]})
     thread.start()
     while not http.started:

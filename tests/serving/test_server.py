@@ -284,7 +284,7 @@ BAD = {
     'stop': ({'stop': ['']}, 'stop.0: .* 1 character'),
     'stops': ({'stop': list('abcdefghijklmnopq')}, 'stop: .* at most 16'),
     'max_tokens': ({'max_tokens': 49}, 'max_tokens is 49 and may be 48: .* --config.sampling.max_new_tokens=49'),
-    'prompt': ({'prompt': 'x ' * 600}, r'prompt has 1201 tokens and may have 520: .* --prompt-tokens'),
+    'prompt': ({'prompt': 'x ' * 600}, r'prompt has 1201 tokens and may have 200: .* --prompt-tokens'),
     'prompts': ({'prompt': ['x'] * 9, 'n': 128}, r'9 prompts x n=128: .* 1024'),
     'prompt_kind': ({'prompt': 5}, 'prompt is of another kind'),
     'no_prompt': ({'prompt': []}, 'prompt is empty'),
@@ -339,6 +339,8 @@ def test_bodies_that_are_none(server):
         (b'[1]', 400, 'must be a JSON object, not list'),
         (b'{"model": "weak", "prompt": "x", "temperature": NaN}', 400, 'NaN is no JSON'),
         (b'\xff', 400, 'not JSON'),
+        (b'{"model": "weak", "prompt": "\\ud800"}', 400, 'not JSON'),
+        (b'{"model": "\\udc00", "prompt": "x"}', 400, 'not JSON'),
         (b'[' * 100_000, 400, 'not JSON'),
         (b' ' * (2**20 + 1), 413, 'more than 1048576 bytes'),
     ):

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def test_a_thread_that_dies_leaves_nobody_waiting(other, live, monkeypatch):
 
 def test_what_is_cancelled_before_it_is_taken_is_not_begun(served, monkeypatch):
     engine, told = served.live._engines[0], {'kept': [], 'gone': []}
-    live = Live(engine.beside(prefix=(), question=60), 61, 100)
+    live = Live(engine.beside(prefix=(), question=PROMPT_TOKENS - 1), PROMPT_TOKENS, 100)
     monkeypatch.setattr(live, '_thread', SimpleNamespace(is_alive=lambda: True))  # nobody takes but this test
     asked = CompletionAsk(model=MODEL, prompt='Q: 1+1?\nA:', n=2, max_tokens=3)
     for name, deliver in told.items():
@@ -150,13 +151,27 @@ def test_what_is_cancelled_before_it_is_taken_is_not_begun(served, monkeypatch):
     assert len(told['kept']) == 2 and not told['gone'] and live._samples_open == 0
 
 
+def test_a_model_whose_prompts_have_nothing_in_common(served):
+    engine, told = served.live._engines[0], queue.SimpleQueue()
+    live = Live(engine.beside(prefix=(), question=PROMPT_TOKENS - 1), PROMPT_TOKENS, 100)
+    live.start()
+    try:
+        asked = CompletionAsk(model=MODEL, prompt='Q: 1+1?\nA:', max_tokens=3)
+        (requests,) = served.requests(asked, served.prompts(asked))
+        live.submit(requests, told.put)
+        assert told.get(timeout=60).num_tokens <= 3
+    finally:
+        live.close(0)
+        live.join(30)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_verb_prepares_serves_and_ends_as_the_others_do(run, tmp_path, repository, number, code):
     """On a workdir of its own, which it does not hold while it serves."""
     command = [sys.executable, '-m', 'cosample_jax.cli']
     config = f'--config={repository}/configs/arithmetic.py:size=smoke'
-    asked = ['serve', config, f'--workdir={tmp_path}', '--model', MODEL, '--prompt-tokens=520']
+    asked = ['serve', config, f'--workdir={tmp_path}', '--model', MODEL, '--prompt-tokens=200']
     with subprocess.Popen([*command, *asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             lines = iter(process.stdout.readline, '')
