@@ -15,14 +15,13 @@ def load(name: str, config, workdir, mesh=None):
     Raises:
         UserError: The run has none of this name, it is not trained, or it is behind an API.
     """
-    if name in config.models and config_lib.endpoint(config, name):
-        raise UserError(f'{name} is {config.models[name].init}: a model behind an API has no weights here')
-    if name in config.models:
+    of = model_of(name, config)
+    if name == of:
         variant = gemma_config.variant(config.models[name].variant)
         directory = workdir.model_dir(config_lib.weights_of(config, name))
         base = checkpoint.load_weights(directory, variant, model.compute_dtype(), mesh)
         return variant, config.models[name].chat, base, asking.shots(workdir) if config.models[name].shots else []
-    of, record = model_of(name, config), _record(name, workdir)
+    record = _record(name, workdir)
     variant = gemma_config.variant(config.models[of].variant)
     checkpoints = checkpoint.RunCheckpoints(workdir.cell_dir(name) / record['weights'])
     params = checkpoints.load_best(variant, model.compute_dtype())
@@ -31,7 +30,12 @@ def load(name: str, config, workdir, mesh=None):
 
 
 def model_of(name: str, config) -> str:
-    """The model of the run that `name` is, or that the cell `name` was trained from. UserError when it is neither."""
+    """The model of the run that `name` is, or that the cell `name` was trained from.
+
+    UserError when it is neither, or behind an API.
+    """
+    if name in config_lib.api_models(config):
+        raise UserError(f'--model={name}: {config.models[name].init} is behind an API and has no weights here')
     if name in config.models:
         return name
     grid = {cell.name: cell for cell in cells.grid(config)}
