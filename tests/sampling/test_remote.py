@@ -301,13 +301,13 @@ def texts(finished):
 
 
 def test_a_pool_is_filled_once_whatever_happens(tmp_path):
-    """1,000 samples through 20% faults, in attempts that are stopped: each once, and a ledger that adds up."""
+    """1,000 requests through 20% faults, in attempts that are stopped: each sample once, and a ledger that adds up."""
     kinds = [*AGAIN, *LOST[1:], 'slow', 'blocked', 'empty', 'truncated', 'fewer', 'reversed', 'part_blocked']
     store = Store(tmp_path / 'pool', Sample)
     wanted = requests(250, 4)
     with ApiServer(fault=random_faults(0.2, 5, kinds), slow_seconds=0.02) as server:
         for attempt in itertools.count():
-            opened = door(server, tmp_path, samples=2, at_once=16)
+            opened = door(server, tmp_path, at_once=16)
             finished = (
                 opened.sample(wanted) if attempt > 2 else itertools.islice(opened.sample(wanted), 200 * (attempt + 1))
             )
