@@ -422,6 +422,19 @@ def test_an_attempt_finds_the_job_of_the_one_before(tmp_path, provider):
 
 
 @pytest.mark.parametrize('provider', ['openai', 'gemini'])
+def test_a_job_that_was_collected_in_part_is_collected_once(tmp_path, provider):
+    with ApiServer() as server:
+        killed = door(server, tmp_path, provider, batch=True)
+        first = list(itertools.islice(killed.sample(requests(10)), 4))
+        killed._ledger.close()
+        again = door(server, tmp_path, provider, batch=True)
+        drawn = list(again.sample(requests(10)))
+    assert len(first) == 4 and sorted(keys(drawn)) == sorted((f'p{i}', 0) for i in range(10))
+    assert len(server.jobs) == 1 and not again._ledger.jobs() and again.counters['requests'] == 10
+    assert again._ledger.spent == pytest.approx(again.counters['usd'])
+
+
+@pytest.mark.parametrize('provider', ['openai', 'gemini'])
 def test_a_job_whose_name_got_lost_is_found_by_its_label(tmp_path, provider):
     with ApiServer(job=lambda number: Plan(polls=2)) as server:
         opened = door(server, tmp_path, provider, batch=True)
