@@ -39,7 +39,7 @@ from cosample_jax.gemma.weights import abstract_params
 from cosample_jax.memory import Sampling, Sizes, Training, auto_slots, question_pages, sampling_layout
 from cosample_jax.memory import fine_tuning as planned_training
 from cosample_jax.memory import sampling as planned_sampling
-from cosample_jax.sampling import decode, engine
+from cosample_jax.sampling import decode, engine, loop
 from cosample_jax.sampling.policy import Policy
 from cosample_jax.sampling.schedule import Schedule
 from cosample_jax.training import lora
@@ -81,11 +81,11 @@ def lower_sampling(
         kv = (config.num_layers, config.num_kv_heads, shape.prefix, config.head_dim)
         prefix = (_array(kv, model.PREFIX_AXES, mesh, dtype),) * 2
     length = question_pages(layout) * layout.page_size
-    questions = _whole((engine.QUESTIONS, length), mesh)
+    questions = _whole((loop.QUESTIONS, length), mesh)
     lowered['questions'] = decode.prefill_questions.lower(params, questions, prefix, **arguments)
-    kv = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, length, config.head_dim)
+    kv = (config.num_layers, loop.QUESTIONS, config.num_kv_heads, length, config.head_dim)
     cache = abstract_cache(config, mesh, shape, dtype)
-    moves = _whole((layout.shards, engine.QUESTIONS * question_pages(layout)), mesh)
+    moves = _whole((layout.shards, loop.QUESTIONS * question_pages(layout)), mesh)
     lowered['fill'] = decode.fill_pages.lower(cache, (_array(kv, model.LOOSE_AXES, mesh, dtype),) * 2, moves, moves)
     policy = Policy(temperature=0.7, top_k=3, stop_ids=(1, 108))
     lowered['decode'] = decode.decode.lower(

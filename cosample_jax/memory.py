@@ -26,7 +26,7 @@ from cosample_jax.gemma import model
 from cosample_jax.gemma.attention import CAUSAL_BLOCKS, MIN_BLOCKED
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.weights import abstract_params
-from cosample_jax.sampling import engine, schedule
+from cosample_jax.sampling import engine, loop, schedule
 from cosample_jax.sampling.policy import SamplingSettings
 from cosample_jax.sampling.schedule import Request
 from cosample_jax.training import lora
@@ -94,15 +94,20 @@ def sampling(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype=jnp.bfloa
     return Memory(weight_bytes(config, sizes, dtype), kv, 0, max(programs.values()))
 
 
-def auto_slots(config: GemmaConfig, sizes: Sizes, shape: Sampling, there: int, dtype, most: int) -> int:
+def auto_slots(
+    config: GemmaConfig, sizes: Sizes, shape: Sampling, there: int, dtype, most: int, logits: int = 0
+) -> int:
     """The most rows, up to `most`, with which sampling takes no more than `there` bytes of a device.
 
-    They divide over the mesh. `shape.slots` is not read. UserError when not even the fewest fit.
+    They divide over the mesh. `shape.slots` is not read. Besides what all sampling takes there may be so many arrays of
+    the size of a step's `logits`. UserError when not even the fewest fit.
     """
     ways = sizes.data * sizes.fsdp
 
     def needed(times: int) -> int:
-        return sampling(config, sizes, shape._replace(slots=times * ways), dtype).total
+        slots = times * ways
+        more = logits * split(slots, sizes.data) * split(config.vocab_size, sizes.tensor * sizes.fsdp) * 4
+        return sampling(config, sizes, shape._replace(slots=slots), dtype).total + more
 
     times = range(1, max(1, most // ways) + 1)
     fitting = bisect.bisect_right(times, there, key=needed)
@@ -139,6 +144,20 @@ def with_slots(
     return dataclasses.replace(settings, slots=rows)
 
 
+def live_slots(config: GemmaConfig, mesh_sizes, shapes: Sequence[Sampling], weights: int) -> int:
+    """As many rows as fit, up to `most_rows`, for a model that is served with a cache of each of these shapes.
+
+    `weights` are the bytes on a device of all models that are served beside one another, this one included: they share
+    what is left in proportion to their weights. UserError when not even the fewest rows fit.
+    """
+    sizes = Sizes(*(getattr(mesh_sizes, axis) for axis in sharding.MESH_AXES))
+    dtype = model.compute_dtype()
+    mine = weight_bytes(config, sizes, dtype)
+    share = (this_device(sizes)[1] - weights) * mine // (weights * len(shapes))
+    most = most_rows(jax.default_backend() != 'cpu')
+    return min(auto_slots(config, sizes, shape, mine + share, dtype, most, ORDERED) for shape in shapes)
+
+
 def fine_tuning(config: GemmaConfig, sizes: Sizes, shape: Training, dtype=jnp.bfloat16, lora_rank: int = 0) -> Memory:
     """What a training step takes at its peak: of all weights, or of adapters, with the weights kept as multiplied."""
     trained = 4 * sum(_adapters(config, sizes, lora_rank) if lora_rank else weight_sizes(config, sizes))
@@ -157,7 +176,7 @@ def sampling_layout(config: GemmaConfig, shape: Sampling, shards: int) -> schedu
 
 def question_pages(layout: schedule.Layout) -> int:
     """Pages that the longest question is prefilled in: a power of two, so that few shapes are compiled."""
-    return engine.padded_pages(layout.question_pages)
+    return loop.padded_pages(layout.question_pages)
 
 
 def cache_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) -> int:
@@ -177,7 +196,7 @@ def question_bytes(config: GemmaConfig, sizes: Sizes, shape: Sampling, dtype) ->
     """2 of [L, U, K, Q, H], Q in padded pages, which no axis of rows splits: any shard may copy any question."""
     layout = sampling_layout(config, shape, sizes.data * sizes.fsdp)
     length = question_pages(layout) * layout.page_size
-    full = (config.num_layers, engine.QUESTIONS, config.num_kv_heads, length, config.head_dim)
+    full = (config.num_layers, loop.QUESTIONS, config.num_kv_heads, length, config.head_dim)
     return 2 * _bytes(sizes, model.LOOSE_AXES, full, dtype)
 
 
@@ -210,7 +229,7 @@ def sampling_temporaries(config: GemmaConfig, sizes: Sizes, shape: Sampling, dty
     attention += layout.pages * layout.readers * layout.page_size * 4  # distances
     programs = {
         'prefix': prefill(1, shape.prefix, shape.prefix),
-        'questions': prefill(engine.QUESTIONS, length, shape.prefix + length) + gathered_from,
+        'questions': prefill(loop.QUESTIONS, length, shape.prefix + length) + gathered_from,
         'fill': questions // config.num_layers,
         # Logits as they come and as they are searched; once more each, where the devices that hold rows hold
         # vocabulary too.
@@ -275,6 +294,9 @@ def training_temporaries(
 
 # Keys, indices, counts: each in whole tiles.
 SMALL = 2**20
+# Where rows have policies of their own, any may want all tokens in order (`sampling.each`): in their order the logits,
+# ids, noise and scores, and what sorting them takes.
+ORDERED = 6
 
 
 def seen(length: int) -> int:

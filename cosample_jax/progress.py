@@ -102,6 +102,26 @@ def _lines(state: Bar, clock: Callable[[], float]) -> Iterator[None]:
     print(f'{state.description}: {state.text()}', flush=True)
 
 
+class Traffic:
+    """What a server did, for a line now and then: '1,204 requests  31 samples/s  1,100 tokens/s  17 waiting'."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._since, self._requests, self._samples, self._tokens = clock(), 0, 0, 0
+
+    def text(self, requests: int, samples: int, tokens: int, waiting: int) -> str | None:
+        """Totals so far, as rates since the last call; None where nothing happened since."""
+        before, self._since = self._since, self._clock()
+        seconds = max(self._since - before, 1e-9)
+        more = samples - self._samples, tokens - self._tokens
+        happened = requests != self._requests or any(more) or waiting
+        self._requests, self._samples, self._tokens = requests, samples, tokens
+        if not happened:
+            return None
+        rates = f'{_number(more[0] / seconds)} samples/s  {_number(more[1] / seconds)} tokens/s'
+        return f'{requests:,} requests  {rates}  {waiting:,} waiting'
+
+
 def _number(value: float) -> str:
     return f'{value:,.0f}' if value >= 10 else f'{value:.2g}'
 

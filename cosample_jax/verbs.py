@@ -160,4 +160,15 @@ VERBS = {
         ),
         workdir='read',
     ),
+    'serve': Verb(
+        'answer over HTTP as the OpenAI API does, with models of the run',
+        'cosample_jax.commands.serve',
+        (
+            ('model', Flag('weak, strong, student, fine-tuned cells: one or several; the sources unless given', list)),
+            ('host', Flag('the address to listen at; 127.0.0.1, this machine alone, unless given')),
+            ('port', Flag('the port to listen at; any free one unless given', int)),
+            ('prompt-tokens', Flag('the longest prompt; 1024, or what the context leaves, unless given', int)),
+        ),
+        workdir='name',  # others may write there while it serves
+    ),
 }

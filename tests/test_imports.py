@@ -47,11 +47,15 @@ MAY_IMPORT = {
         'spending',
         'remotes',
     },
-    'commands': ROOMS | MIDDLE | {'stages', 'training_sets', 'memory', 'devices', 'aot', 'remotes'},
+    'commands': ROOMS
+    | MIDDLE
+    | {'stages', 'training_sets', 'memory', 'devices', 'aot', 'remotes', 'models', 'serving'},
     'judges': {'sampling', 'grading', 'memory', 'remotes'} | MIDDLE,
     'writers': {'sampling', 'memory', 'remotes'} | MIDDLE,
     'remotes': {'sampling', 'apis'} | MIDDLE,
     'apis': {'tasks'},
+    'models': {'sampling'} | MIDDLE,
+    'serving': {'sampling'} | MIDDLE,  # loads nothing: it is handed what it serves
     'allocating': {'writers', 'grading', 'analysis'} | MIDDLE,
     'validation': {'sampling', 'grading', 'memory'} | MIDDLE,  # it and `judges`: where the two meet outside a stage
     **dict.fromkeys(ROOMS, MIDDLE),
@@ -120,6 +124,7 @@ NO_JAX = (
     'report',
     'sampling.schedule',
     'sampling.stops',
+    'serving.protocol',
 )
 
 

@@ -35,3 +35,13 @@ def test_a_terminal_gets_a_live_bar(monkeypatch, capsys):
     with progress.bar('train', total=4, unit='steps') as bar:
         bar.advance(4, tokens=10)
     assert 'train' in capsys.readouterr().out
+
+
+def test_a_server_tells_what_it_did_since_it_last_told():
+    clock = Clock()
+    traffic = progress.Traffic(clock)
+    clock.now = 10.0
+    assert traffic.text(20, 300, 9000, 5) == '20 requests  30 samples/s  900 tokens/s  5 waiting'
+    clock.now = 30.0
+    assert traffic.text(21, 310, 9200, 0) == '21 requests  0.5 samples/s  10 tokens/s  0 waiting'
+    assert traffic.text(21, 310, 9200, 0) is None

@@ -6,14 +6,11 @@
 Base models are asked few-shot, fine-tuned cells zero-shot. One solution is greedy, several are sampled as in the run.
 """
 
-from cosample_jax import cells, checkpoint, memory, tasks
-from cosample_jax import config as config_lib
+from cosample_jax import memory, models, tasks
 from cosample_jax.errors import UserError, did_you_mean
-from cosample_jax.gemma import config as gemma_config
-from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer
 from cosample_jax.grading import equivalence
-from cosample_jax.records import Problem, read_json
+from cosample_jax.records import Problem
 from cosample_jax.sampling import asking
 from cosample_jax.sampling.engine import Engine
 
@@ -26,7 +23,7 @@ def main(args) -> None:
     if count < 1:
         raise UserError(f'--n is {count}: it must be at least 1')
     problem = _problem(workdir, args.problem) if args.problem else Problem('prompt', args.prompt, '', '')
-    variant, chat, params, shots = _model(args.model, config, workdir)
+    variant, chat, params, shots = models.load(args.model, config, workdir)
     tokenizer = Tokenizer(workdir.tokenizer_path)
     template = tasks.template(config, tokenizer, chat)
     requests = asking.requests(template, [problem], shots, lambda _: count)
@@ -50,28 +47,3 @@ def _problem(workdir, problem_id: str) -> Problem:
         near = did_you_mean(problem_id, problems)
         raise UserError(f'--problem={problem_id}: none of the {len(problems):,} problems of the run{near}')
     return problems[problem_id]
-
-
-def _model(name: str, config, workdir):
-    """(variant, chat, weights, shots) of a base model or a fine-tuned cell."""
-    if name in config.models:
-        variant = gemma_config.variant(config.models[name].variant)
-        directory = workdir.model_dir(config_lib.weights_of(config, name))
-        base = checkpoint.load_weights(directory, variant, model.compute_dtype())
-        return variant, config.models[name].chat, base, asking.shots(workdir) if config.models[name].shots else []
-    grid = {cell.name: cell for cell in cells.grid(config)}
-    if name not in grid:
-        raise UserError(
-            f'--model={name}: neither a model nor a cell of this run{did_you_mean(name, [*config.models, *grid])}'
-        )
-    path = workdir.cell_dir(name) / 'cell.json'
-    if not path.exists():
-        raise UserError(f'{name} is not trained yet: run `cosample finetune --workdir={workdir.root}` first')
-    record = read_json(path)
-    if not record['trained']:
-        raise UserError(f'{name} was not trained: {record["reason"]}')
-    variant = gemma_config.variant(config.models[grid[name].model].variant)
-    checkpoints = checkpoint.RunCheckpoints(workdir.cell_dir(name) / record['weights'])
-    params = checkpoints.load_best(variant, model.compute_dtype())
-    checkpoints.close()
-    return variant, config.models[grid[name].model].chat, params, []

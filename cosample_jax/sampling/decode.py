@@ -17,6 +17,7 @@ from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.gemma.model import KV, Params
 from cosample_jax.gemma.pages import Pages
+from cosample_jax.sampling.each import RowPolicies, choose_each
 from cosample_jax.sampling.policy import Policy, choose, sample_keys, token_keys
 from cosample_jax.sampling.schedule import Layout
 
@@ -139,6 +140,7 @@ def decode(
     rows: Rows,
     pages: Pages,
     seed: jax.Array,
+    policies: RowPolicies | None = None,
     *,
     config: GemmaConfig,
     policy: Policy,
@@ -157,8 +159,9 @@ def decode(
         rows: What to decode.
         pages: Where the rows' tokens are; each row has pages for all that it may write here.
         seed: Root of the randomness, uint32 [].
+        policies: How each row chooses; None, where all choose as `policy` says.
         config: The model's shape.
-        policy: How to choose.
+        policy: How to choose, and what ends every sample.
         loop: Tokens, at most.
         mesh: Splits rows and parameters.
 
@@ -166,7 +169,7 @@ def decode(
         The cache, and what was drawn: whole on every device.
     """
     num_rows = rows.tokens.shape[0]
-    rows, pages = (_placed(x, mesh, ('rows', *[''] * 3)) for x in (rows, pages))
+    rows, pages, policies = (_placed(x, mesh, ('rows', *[''] * 3)) for x in (rows, pages, policies))
     stop_ids = jnp.array(policy.stop_ids, jnp.int32)
     # All at once: the hash is cheap, starting it at every token is not.
     keys = sample_keys(seed, rows.hashes, rows.sample_indices)
@@ -180,7 +183,8 @@ def decode(
         step, rows, cache, emitted = carry
         hidden, cache = model.decode_step(params, config, rows.tokens, rows.positions, cache, pages, prefix_kv)
         logits = _placed(model.logits(params, config, hidden), mesh, ('logit_rows', 'vocab'))
-        drawn = Emitted(*choose(logits, keys[step], policy))
+        drawn = choose(logits, keys[step], policy) if policies is None else choose_each(logits, keys[step], policies)
+        drawn = Emitted(*drawn)
         active = rows.left > 0
         stopped = jnp.any(drawn.tokens[:, None] == stop_ids[None], axis=-1)
         left = jnp.where(active & ~stopped, rows.left - 1, 0)

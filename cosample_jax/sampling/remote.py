@@ -239,8 +239,9 @@ class Remote:
             for name, job in self._ledger.jobs().items():
                 if job['model'] == self._model and job['purpose'] == self._purpose:
                     for finished in self._job(name, job, missing, should_stop, stop):
-                        missing.pop((finished.problem_id, finished.sample_index), None)
-                        yield finished
+                        # A kill may have left a job half collected: what is in the ledger was handed out before.
+                        if missing.pop((finished.problem_id, finished.sample_index), None):
+                            yield finished
             if not missing or stop.is_set() or should_stop():
                 return
             fruitless = fruitless + 1 if len(missing) == before else 0

@@ -1,13 +1,15 @@
 """The host's side of the rows between two device loops: what was drawn, which samples are complete, how busy it was."""
 
 import dataclasses
+from collections.abc import Set
 
 import numpy as np
 
 from cosample_jax.errors import UserError
 from cosample_jax.sampling import decode
+from cosample_jax.sampling.each import GREEDY, RowPolicies, need, no_policies
 from cosample_jax.sampling.policy import SamplingSettings, problem_hash
-from cosample_jax.sampling.schedule import Request
+from cosample_jax.sampling.schedule import Own, Request
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Finished:
         sampling_logprob: The same under the policy (temperature, top-k, top-p); 0 when greedy.
         prompt_tokens: Length of the prompt.
         num_tokens: Tokens drawn, the one that completed the stop included.
+        token_logprobs: Where the request asked for them, each drawn token with its nats under the raw model.
         text: What it says, where the tokens are another's and not told.
     """
 
@@ -35,6 +38,7 @@ class Finished:
     sampling_logprob: float
     prompt_tokens: int
     num_tokens: int
+    token_logprobs: list[tuple[int, float]] | None = None
     text: str | None = None
 
 
@@ -72,9 +76,12 @@ class Usage:
 class Rows:
     """Which sample each row decodes, what it has drawn, and what the device is to be told."""
 
-    def __init__(self, settings: SamplingSettings):
-        self._settings = settings
+    def __init__(self, settings: SamplingSettings, vocab: int | None = None):
+        """`vocab`, the number of tokens, is given where rows have policies of their own."""
+        self._settings, self._vocab = settings, vocab
         slots = settings.slots
+        self._policies = None if vocab is None else no_policies(slots)
+        self._by_token: list[list[tuple[int, float]] | None] = [None] * slots
         self._requests: list[Request | None] = [None] * slots
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
         self._tails = [b''] * slots  # of the text, for stop strings
@@ -95,11 +102,36 @@ class Rows:
             self._next.tokens[row] = request.prompt[-1]
             self._next.positions[row] = len(request.prompt) - 1
             self._next.left[row] = request.max_new_tokens or self._settings.max_new_tokens
-            self._next.hashes[row] = problem_hash(self._settings.purpose, request.problem_id)
             self._next.sample_indices[row] = request.sample_index
+            if self._policies is None:
+                self._next.hashes[row] = problem_hash(self._settings.purpose, request.problem_id)
+            else:
+                self._start_own(row, request.own)
+
+    def _start_own(self, row: int, own: Own) -> None:
+        self._next.hashes[row] = own.problem_hash
+        self._by_token[row] = [] if own.logprobs else None
+        self._policies.temperatures[row] = own.temperature
+        self._policies.top_ks[row], self._policies.top_ps[row] = own.top_k, own.top_p
+        self._policies.needs[row] = need(own.temperature, own.top_k, own.top_p, self._vocab)
 
     def on_device(self) -> decode.Rows:
         return decode.Rows(*(array.copy() for array in self._next))  # the call may read it when `drain` has changed it
+
+    def policies(self) -> RowPolicies | None:
+        """How each row chooses; None where all choose alike."""
+        if self._policies is None:
+            return None
+        most = self._policies.needs.max(where=self._next.left > 0, initial=GREEDY)
+        return RowPolicies(*(array.copy() for array in self._policies[:-1]), np.int32(most))
+
+    def give_up(self, problem_ids: Set[str]) -> list[int]:
+        """Forgets what decodes samples of these problems; returns these rows."""
+        rows = [row for row, r in enumerate(self._requests) if r is not None and r.problem_id in problem_ids]
+        for row in rows:
+            self._requests[row] = None
+            self._next.left[row] = 0
+        return rows
 
     def drain(self, emitted: decode.Emitted, usage: Usage, waiting: bool) -> list[Finished]:
         """Adds what a device loop drew; returns the samples that are complete, whose rows `ended` lists.
@@ -115,15 +147,20 @@ class Rows:
             if request is None:
                 continue
             new = drawn[row][: counts[row]]
-            end = None
-            if self._settings.stop_strings is not None:
-                end, self._tails[row] = self._settings.stop_strings.find(self._tails[row], new)
+            end, by = None, request.own or self._settings
+            if request.own is not None:  # of these the device knows none
+                end = next((count for count, token in enumerate(new, 1) if token in by.stop_ids), None)
+            if by.stop_strings is not None:
+                found, self._tails[row] = by.stop_strings.find(self._tails[row], new[:end])
+                end = end if found is None else found
             if end is not None:
                 wasted += len(new) - end
                 new, drew[end:, row] = new[:end], False
             tokens = self._tokens[row]
             tokens += new
-            stopped_by_id = tokens[-1] in self._settings.stop_ids
+            if self._by_token[row] is not None:
+                self._by_token[row] += zip(new, emitted.logprobs[: len(new), row].tolist(), strict=True)
+            stopped_by_id = tokens[-1] in by.stop_ids
             limit = request.max_new_tokens or self._settings.max_new_tokens
             if end is None and not stopped_by_id and len(tokens) < limit:
                 continue
@@ -154,6 +191,7 @@ class Rows:
             sampling_logprob=float(self._logprobs[1, row]),
             prompt_tokens=len(request.prompt),
             num_tokens=len(self._tokens[row]),
+            token_logprobs=self._by_token[row],
         )
 
     def _check(self) -> None:

@@ -8,28 +8,54 @@ Pages are given out lowest first, so that those in use lie together and the devi
 import dataclasses
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 
 from cosample_jax.gemma.pages import MOST_PAGES_PER_BLOCK, PAGES_PER_BLOCK, Pages
+from cosample_jax.sampling.stops import StopStrings
 
 PAGE = 64  # tokens; fewer when samples are shorter
 READERS = 4  # rows that share one copy of a question
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """How one sample is drawn, by an engine whose rows have policies of their own.
+
+    Attributes:
+        problem_hash: uint32, for `policy.problem_hash`: what its randomness follows from, besides its index.
+        temperature: 0 is greedy.
+        top_k: 0 is off.
+        top_p: 1 is off.
+        stop_ids: Tokens that end it.
+        stop_strings: Texts that do.
+        logprobs: Whether those of its tokens are kept.
+    """
+
+    problem_hash: int
+    temperature: float
+    top_k: int
+    top_p: float
+    stop_ids: frozenset[int]
+    stop_strings: StopStrings | None
+    logprobs: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
     """One sample wanted: the `sample_index`-th of a problem, whose whole prompt is the token ids `prompt`.
 
-    `max_new_tokens` is its own limit, where it has one; at most that of the settings.
+    `max_new_tokens` is its own limit, where it has one; at most that of the settings. `own` are its other settings,
+    which a live engine asks for and no other reads.
     """
 
     problem_id: str
     sample_index: int
     prompt: Sequence[int]
     max_new_tokens: int | None = None
+    own: Own | None = None
 
 
 class Layout(NamedTuple):
@@ -156,6 +182,17 @@ class Schedule:
     def is_waiting(self) -> bool:
         """Whether there are samples that no row has begun."""
         return any(question.waiting for question in self._queue)
+
+    def add(self, questions: Sequence[Question]) -> None:
+        """Queues them behind the others."""
+        self._queue.extend(questions)
+
+    def drop(self, problem_ids: Set[str]) -> list[Question]:
+        """Starts no more samples of these problems; returns the questions that had any."""
+        dropped = [q for q in self._queue if q.waiting and q.waiting[0].problem_id in problem_ids]
+        for question in dropped:
+            question.waiting.clear()
+        return dropped
 
     def fill(self) -> tuple[list[int], list[Copy]]:
         """Gives idle rows their next samples; returns these rows and the copies of questions that are to be made."""

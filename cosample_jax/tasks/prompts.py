@@ -20,7 +20,8 @@ Instruction-tuned models are asked and taught in turns (:class:`Turns`); shots a
     <question><end_of_turn>
     <start_of_turn>model
 
-Sampling and training ask the same template, so what is taught is what is asked. No JAX here.
+Sampling and training ask the same template, so what is taught is what is asked; a conversation with a model that is
+served is put into it, too: what was asked and answered before are shots. No JAX here.
 """
 
 import re
@@ -66,7 +67,12 @@ class Page:
 
     def prompt(self, question: str, shots: Sequence[Problem] = ()) -> list[int]:
         """Tokenised whole: pieces tokenised apart give other tokens at the seams."""
-        return self.tokenizer.encode(few_shot(shots, question, self.stop_strings), bos=True)
+        return self.conversation('', shots, question)
+
+    def conversation(self, system: str, shots: Sequence[Problem], question: str) -> list[int]:
+        """The same page below a first paragraph `system`, '' for none."""
+        page = few_shot(shots, question, self.stop_strings)
+        return self.tokenizer.encode(system + STOP + page if system else page, bos=True)
 
     def spelled(self, question: str, shots: Sequence[Problem] = ()) -> str:
         """The same prompt to read, control tokens by name."""
@@ -79,6 +85,10 @@ class Page:
     def text(self, tokens: Sequence[int]) -> str:
         """What a sample says, up to where it stopped."""
         return before_stop(self.tokenizer.decode(tokens), self.stop_strings)
+
+    def said(self, text: str) -> str:
+        """What a sample's text says in a conversation: a page has a space in front of it (`target`)."""
+        return text.removeprefix(' ')
 
 
 class Turns:
@@ -97,20 +107,26 @@ class Turns:
         return self.tokenizer.vocabulary.ends
 
     def prompt(self, question: str, shots: Sequence[Problem] = ()) -> list[int]:
+        return self.conversation('', shots, question)
+
+    def conversation(self, system: str, shots: Sequence[Problem], question: str) -> list[int]:
+        """The same prompt, with `system` before what the user says first, as in Gemma 3's own template; '' for none."""
         newline = self.tokenizer.encode('\n')
         ids = [self.tokenizer.bos]
+        before = system and f'{system}\n\n'
         for shot in shots:
-            ids += [*self._asked(shot.question), *self.answer(shot.solution), *newline]
-        return ids + self._asked(question)
+            ids += [*self._asked(shot.question, before), *self.answer(shot.solution), *newline]
+            before = ''
+        return ids + self._asked(question, before)
 
     def spelled(self, question: str, shots: Sequence[Problem] = ()) -> str:
         """The same prompt to read, control tokens by name."""
         told = ''.join(f'{_turn(s.question)}{s.solution.strip()}<end_of_turn>\n' for s in shots)
         return f'<bos>{told}{_turn(question)}'
 
-    def _asked(self, question: str) -> list[int]:
+    def _asked(self, question: str, before: str) -> list[int]:
         encode, (start, end) = self.tokenizer.encode, self.tokenizer.vocabulary.turns
-        return [start, *encode(f'user\n{question.strip()}'), end, *encode('\n'), start, *encode('model\n')]
+        return [start, *encode(f'user\n{before}{question.strip()}'), end, *encode('\n'), start, *encode('model\n')]
 
     def answer(self, solution: str) -> list[int]:
         """What is to be learned after the prompt."""
@@ -119,6 +135,10 @@ class Turns:
     def text(self, tokens: Sequence[int]) -> str:
         """What a sample says, blank lines and all."""
         return self.tokenizer.decode(tokens)
+
+    def said(self, text: str) -> str:
+        """What a sample's text says in a conversation."""
+        return text
 
 
 def _turn(question: str) -> str:

@@ -301,13 +301,13 @@ def texts(finished):
 
 
 def test_a_pool_is_filled_once_whatever_happens(tmp_path):
-    """1,000 samples through 20% faults, in attempts that are stopped: each once, and a ledger that adds up."""
+    """1,000 requests through 20% faults, in attempts that are stopped: each sample once, and a ledger that adds up."""
     kinds = [*AGAIN, *LOST[1:], 'slow', 'blocked', 'empty', 'truncated', 'fewer', 'reversed', 'part_blocked']
     store = Store(tmp_path / 'pool', Sample)
     wanted = requests(250, 4)
     with ApiServer(fault=random_faults(0.2, 5, kinds), slow_seconds=0.02) as server:
         for attempt in itertools.count():
-            opened = door(server, tmp_path, samples=2, at_once=16)
+            opened = door(server, tmp_path, at_once=16)
             finished = (
                 opened.sample(wanted) if attempt > 2 else itertools.islice(opened.sample(wanted), 200 * (attempt + 1))
             )
@@ -419,6 +419,19 @@ def test_an_attempt_finds_the_job_of_the_one_before(tmp_path, provider):
         drawn = list(door(server, tmp_path, provider, batch=True).sample(requests(12)))
         assert len(set(keys(drawn))) == 12
         assert len(server.jobs) == 2 and len(server.billed) == 12
+
+
+@pytest.mark.parametrize('provider', ['openai', 'gemini'])
+def test_a_job_that_was_collected_in_part_is_collected_once(tmp_path, provider):
+    with ApiServer() as server:
+        killed = door(server, tmp_path, provider, batch=True)
+        first = list(itertools.islice(killed.sample(requests(10)), 4))
+        killed._ledger.close()
+        again = door(server, tmp_path, provider, batch=True)
+        drawn = list(again.sample(requests(10)))
+    assert len(first) == 4 and sorted(keys(drawn)) == sorted((f'p{i}', 0) for i in range(10))
+    assert len(server.jobs) == 1 and not again._ledger.jobs() and again.counters['requests'] == 10
+    assert again._ledger.spent == pytest.approx(again.counters['usd'])
 
 
 @pytest.mark.parametrize('provider', ['openai', 'gemini'])

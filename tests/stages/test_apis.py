@@ -7,7 +7,7 @@ import pytest
 from api_server import ApiServer, random_faults
 
 from cosample_jax import config as config_lib
-from cosample_jax import endpoints, ledger, stages
+from cosample_jax import endpoints, ledger, models, stages
 from cosample_jax.commands import status
 from cosample_jax.errors import UserError
 from cosample_jax.sampling import remote as remote_lib
@@ -160,3 +160,9 @@ def test_the_pairs_of_the_paper_and_of_today():
     # A discount counts where jobs are asked for, and there alone.
     assert config_lib.price(config_lib.finalize(config_lib.load('configs/math_gemini.py')), 'weak').batch_discount == 0
     assert str(endpoints.parse(lite.models.strong.init)) == 'gemini:gemini-2.5-pro'
+
+
+def test_what_has_no_weights_here_is_not_loaded(tmp_path):
+    config = remote('http://127.0.0.1:9/v1')
+    with pytest.raises(UserError, match='--model=weak: openai:weak@.* is behind an API and has no weights here'):
+        models.load('weak', config, Workdir(tmp_path))

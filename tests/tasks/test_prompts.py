@@ -113,3 +113,27 @@ def test_programs_keep_their_blank_lines_on_a_page(tokenizer):
     assert page.prompt('And now?', [shot]) == tokenizer.encode(
         f'Q: How many?\nA: {program}\n\nQ: And now?\nA:', bos=True
     )
+
+
+def test_a_conversation_is_a_prompt_with_earlier_turns_as_shots(tokenizer):
+    for chat in (True, False):
+        template = prompts.template(tokenizer, chat)
+        assert template.conversation('', SHOTS, QUESTION) == template.prompt(QUESTION, SHOTS)
+
+
+@pytest.mark.parametrize('shots', [SHOTS, []], ids=['turns', 'first_turn'])
+def test_a_system_message_is_a_paragraph_of_the_page_or_of_what_the_user_says_first(tokenizer, shots):
+    system = 'Say little.\nBe right.'
+    page = prompts.template(tokenizer, chat=False)
+    told = page.spelled(QUESTION, shots).removeprefix('<bos>')
+    assert page.conversation(system, shots, QUESTION) == tokenizer.encode(f'{system}\n\n{told}', bos=True)
+    turns = prompts.template(tokenizer, chat=True)
+    official = turns.spelled(QUESTION, shots).replace('user\n', f'user\n{system}\n\n', 1)
+    assert turns.conversation(system, shots, QUESTION) == spelled(tokenizer, official)
+
+
+def test_what_is_said_may_be_said_again(tokenizer):
+    for chat in (True, False):
+        template = prompts.template(tokenizer, chat)
+        text = template.text(template.answer('It is 5.')[:-1])
+        assert template.answer(template.said(text)) == template.answer('It is 5.')

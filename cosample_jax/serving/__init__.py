@@ -1,0 +1,1 @@
+"""Models of a run behind HTTP, in the protocol of the OpenAI API."""
