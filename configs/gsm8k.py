@@ -13,7 +13,8 @@ nominal sizes, 3 or 30 from the weak one. Fine-tuning: 600 or 6,000 steps of 32 
 24,000 of 8; ten checkpoints, learning rate from {1e-7, 5e-7, 1e-6} by validation accuracy.
 
 TPU slices, as the TPU compiler has them: the 27B samples on v5e:2x4 with tensor=8; it is fine-tuned on v5e:4x8 with
-fsdp=32 or on v5p:2x2x2 with fsdp=8, which take the whole run.
+fsdp=32 and --config.finetune.row_multiple=32, or on v5p:2x2x2 with fsdp=8, which take the whole run. Hours and dollars,
+at least, are in tpu_scripts/README.md.
 
 Cost: `cosample plan` prints it for the devices at hand. Result: not run yet, it needs accelerators.
 """
