@@ -1,6 +1,6 @@
 """The arithmetic experiment with both sources behind an API: `cosample serve`, another server, or anybody's.
 
-    cosample serve --config=configs/arithmetic.py:size=demo --workdir=runs/served    (in a terminal of its own)
+    cosample serve --config=configs/arithmetic.py:size=demo --workdir=runs/served --port=8000    (another terminal)
     cosample plan  --config=configs/arithmetic_remote.py
     cosample run   --config=configs/arithmetic_remote.py --workdir=runs/arithmetic_remote
 
