@@ -60,8 +60,10 @@ def pool_sizes(workdir):
 def _apis_table(rows: list[dict]):
     from rich.table import Table
 
-    columns = ('answered', 'retries', 'lost', 'in', 'cached', 'out', 'US$', 'at risk', 'plan')
+    columns = ('asked', 'again', 'lost', 'in', 'cached', 'out', 'US$', 'risk', 'plan')
     table = Table('API', *columns, title_justify='left')
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[1:]:
         column.justify = 'right'
     for row in rows:
