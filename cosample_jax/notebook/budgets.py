@@ -67,7 +67,7 @@ def matched_counts(
         for name, found in budget.matched(costs, reference, samples, ids).items():
             row = {'lens': lens, 'model': name, 'samples': found.mean, 'drawn': found.samples}
             cost = costs[name].total(problems, found.samples)
-            rows.append(row | {'cost': cost, 'unit': _LENSES[lens], 'mismatch': found.mismatch})
+            rows.append(row | {'cost': cost, 'unit': _LENSES[lens], 'mismatch': round(found.mismatch, 4)})
     if not rows:
         raise UserError(
             'nothing is known of all models by one lens: give each its variant or params, or input and output prices'

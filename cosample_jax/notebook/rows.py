@@ -82,12 +82,12 @@ def _blank(value, rows: Rows, name: str) -> bool:
 
 
 def as_html(rows: list[dict], title: str = '', note: str = '') -> str:
-    """A table with its title above and its note below, of the first `SHOWN` rows."""
+    """A table, its title above and its note below, of the first `SHOWN` rows; columns without a value are left out."""
     head = f'<div style="font-weight:600;margin:.2rem 0 .35rem">{html.escape(title)}</div>' if title else ''
     foot = f'<div style="{_SOFT};margin:.35rem 0 .8rem;max-width:60rem">{html.escape(note)}</div>' if note else ''
     if not rows:
         return f'{head}<div style="{_SOFT}">no rows</div>{foot}'
-    names = list(rows[0])
+    names = [name for name in rows[0] if any(row.get(name) not in ('', None) for row in rows)]
     left = {name for name in names if any(isinstance(row.get(name), str) and row[name] for row in rows)}
     align = {name: 'left' if name in left else 'right' for name in names}
     header = ''.join(
@@ -121,4 +121,4 @@ def shown(value) -> str:
         return f'{value:,}'
     if isinstance(value, float):
         return f'{value:,.0f}' if 1000 <= abs(value) < 1e6 else f'{value:.4g}'
-    return str(value)
+    return str(value).strip()

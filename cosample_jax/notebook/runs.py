@@ -68,7 +68,7 @@ class Run:
             row = {'purpose': purpose, 'model': model, 'samples': len(self._workdir.pool(purpose, model))}
             row['graded'] = len(self._workdir.grades(purpose, model))
             rows.append(row | {'judges': ', '.join(self._workdir.judges(purpose, model))})
-        return Rows(rows, 'Pools')
+        return Rows(sorted(rows, key=lambda row: row['purpose'] != 'train'), 'Pools')
 
     def problems(self, split: str = 'train') -> Rows:
         """The problems of a split: ``id``, ``level``, ``question``, ``answer``, ``solution``, ``subject``.
