@@ -1,5 +1,7 @@
 """What a run would cost and need, as tables of a notebook."""
 
+import html
+
 from cosample_jax import compiled
 from cosample_jax.notebook.rows import Rows
 
@@ -61,7 +63,8 @@ class Prediction(dict):
         return made
 
     def _repr_html_(self) -> str:
-        return ''.join(f'<div style="margin-bottom:1rem">{table._repr_html_()}</div>' for table in self.tables.values())
+        parts = [table._repr_html_() for table in self.tables.values()] + [html.escape(note) for note in self['notes']]
+        return ''.join(f'<div style="margin-bottom:1rem">{part}</div>' for part in parts)
 
 
 def _budget(section: dict) -> Rows:
