@@ -1,6 +1,7 @@
 # make demo        the whole experiment, then the path of its report (needs Python 3.11 or later and make, nothing else)
 # make install     the environment alone
 # make test        the test suite;  make check-all: the long checks too;  make lint
+# make check-notebooks  runs the notebooks of colabs from top to bottom (minutes)
 # make check-gemma the comparison with the official gemma package alone (Python 3.12 or later, 4 GB)
 # make bench-sampler  the sampler beside the official one, Tunix and transformers (Python 3.12 or later, 9 GB)
 # make bench-sft      fine-tuning beside theirs (the same environment)
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := runs/arithmetic
 
-.PHONY: demo install test check-all check-gemma bench-sampler bench-sft lint tpu-compile
+.PHONY: demo install test check-all check-notebooks check-gemma bench-sampler bench-sft lint tpu-compile
 
 demo: install
 	$(BIN)/cosample run --config=configs/arithmetic.py:size=demo --workdir=$(DEMO)
@@ -30,7 +31,13 @@ check-all: $(VENV)/.installed-parity $(VENV)/libtpu
 	$(PYTEST)
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.peers.check transformers
 	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest -m slow tests/test_aot.py tests/test_aot_training.py
+	$(MAKE) check-notebooks
 	$(MAKE) check-gemma
+
+# From nothing: what an earlier execution has left in colabs/runs would be found done.
+check-notebooks: $(VENV)/.installed-notebooks
+	rm -rf colabs/runs
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --durations=0 colabs
 
 # The official package has an environment of its own: it brings TensorFlow and much else, and needs a later Python.
 GEMMA_PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 $(PYTHON),$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $(p))))
@@ -77,6 +84,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(PIP) install --constraint constraints.txt --editable '.[dev,parity]'
+	@touch $@
+
+$(VENV)/.installed-notebooks: $(VENV)/.installed-dev
+	$(PIP) install --constraint constraints.txt --editable '.[dev,notebooks]'
 	@touch $@
 
 # uv resolves what pip does not get through: the package asks for hundreds of others, most of them without bounds.

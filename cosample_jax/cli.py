@@ -9,7 +9,7 @@ import os
 import sys
 from types import SimpleNamespace
 
-from cosample_jax import __version__
+from cosample_jax import __version__, compiled
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.preemption import Preempted
 from cosample_jax.verbs import VERBS, Flag, Verb
@@ -80,9 +80,7 @@ def _execute(name: str, argv: list[str]) -> None:
 
     verb = VERBS[name]
     args = parse_flags(name, argv)
-    # Read by JAX when it is imported: a resumed run, or the next one, finds its programs compiled.
-    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.expanduser('~/.cache/cosample_jax/compiled'))
-    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+    compiled.keep()
     with contextlib.ExitStack() as stack:
         if verb.workdir == 'name' and args.config is None:
             args.workdir = args.workdir or 'runs'

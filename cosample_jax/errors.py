@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something the user can fix. The message is ONE line that names the culprit and the fix."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it: the line, and no traceback."""
+        return [f'cosample: error: {self}']
+
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """' (did you mean X?)' with the nearest of `choices`, or the choices themselves when few, or ''."""

@@ -27,11 +27,14 @@ LEAVES = {
     'overlap',
     'endpoints',
     'ledger',
+    'compiled',
 }
 # A room may import the rooms named here, its own modules and the leaves.
 MIDDLE = {'tasks', 'embedded', 'checkpoint', 'gemma', 'sharding'}
 ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
+    # The two doors: what is typed on a command line, and in a notebook. Nobody imports them.
+    'notebook': {'stages', 'commands', 'devices', 'spending'} | ROOMS,
     'cli': {'stages', 'commands'} | ROOMS,
     'stages': ROOMS
     | MIDDLE
@@ -89,6 +92,7 @@ LEAF_IMPORTS = {
     'cells': {'budget', 'config', 'records'},
     'endpoints': {'errors'},
     'ledger': {'errors', 'records'},
+    'compiled': set(),
     'config': {'errors', 'budget', 'records', 'endpoints', 'gemma.config', 'config_checks'},
     'config_checks': {'errors', 'config', 'endpoints', 'gemma.config'},
     'verbs': set(),
@@ -114,6 +118,8 @@ NO_JAX = (
     'endpoints',
     'ledger',
     'apis',
+    'compiled',
+    'notebook',
     'gemma.config',
     'gemma.pages',
     'gemma.tokenizer',
@@ -172,6 +178,19 @@ def test_rooms_without_jax(room):
     script = ''.join(f'import cosample_jax.{name}\n' for name in names)
     script += 'import sys\nassert "jax" not in sys.modules, "jax was imported"'
     assert subprocess.run([sys.executable, '-c', script]).returncode == 0
+
+
+def test_importing_the_package_loads_nothing():
+    heavy = ('jax', 'numpy', 'pyarrow', 'matplotlib', 'ml_collections')
+    script = f'import sys, cosample_jax\nassert not set({heavy}) & set(sys.modules), "something heavy was imported"'
+    assert subprocess.run([sys.executable, '-c', script]).returncode == 0
+
+
+def test_public_names_are_no_modules():
+    import cosample_jax
+
+    # Importing a submodule would put it in the place of the name.
+    assert not set(cosample_jax.__all__) & {name.partition('.')[0] for name, _ in modules()}
 
 
 def test_depth_never_exceeds_two():

@@ -44,6 +44,7 @@ EXTRAS = {
     'serve': (('starlette', 'uvicorn', 'pydantic'), '`cosample serve`'),
     'gemma': (('gemma',), 'comparing with the official package, Python 3.12 or later'),
     'parity': (('torch', 'transformers'), 'comparing with transformers'),
+    'notebooks': (('ipykernel', 'nbmake'), 'running the notebooks of colabs as a check'),
 }
 SPARE_BYTES = 10e9  # free disk space below which even a small run may end early
 DEVICES_SECONDS = 180

@@ -16,29 +16,47 @@ from cosample_jax.sampling.engine import Engine
 
 
 def main(args) -> None:
-    config, workdir = args.config, args.workdir
     count = args.n or 1
     if bool(args.problem) == bool(args.prompt):
         raise UserError('give --problem=ID (a problem of the run) or --prompt=TEXT (a question of your own)')
     if count < 1:
         raise UserError(f'--n is {count}: it must be at least 1')
-    problem = _problem(workdir, args.problem) if args.problem else Problem('prompt', args.prompt, '', '')
-    variant, chat, params, shots = models.load(args.model, config, workdir)
+    problem = _problem(args.workdir, args.problem) if args.problem else question(args.prompt)
+    prompt, drawn = solutions(args.config, args.workdir, args.model, problem, count)
+    print(prompt)
+    for each in drawn:
+        verdict = 'right' if each['correct'] else f'wrong, the answer is {problem.answer}'
+        marks = f'  [{verdict}]' if problem.answer else ''
+        cut = '' if each['finish'] == 'stop' else '  [cut at the length limit]'
+        print(f'{each["text"]}{marks}{cut}')
+
+
+def question(text: str) -> Problem:
+    """A problem of one's own, of unknown answer."""
+    return Problem('prompt', text, '', '')
+
+
+def solutions(config, workdir, name: str, problem: Problem, count: int) -> tuple[str, list[dict]]:
+    """The prompt of a problem, zero-shot, and `count` solutions of the model called `name`: their ``text``, ``answer``,
+    whether that is ``correct`` (None where the right one is not known), how they ``finish`` and ``num_tokens``.
+
+    UserError when there is no such model, or it is not trained yet.
+    """
+    variant, chat, params, shots = models.load(name, config, workdir)
     tokenizer = Tokenizer(workdir.tokenizer_path)
     template = tasks.template(config, tokenizer, chat)
     requests = asking.requests(template, [problem], shots, lambda _: count)
     settings = asking.settings(config, template, 'generate', greedy=count == 1)
     settings = memory.with_slots(settings, variant, memory.Sizes(), requests)
-    print(tokenizer.decode(template.prompt(problem.question)))
     finished = Engine(params, variant, settings, requests).sample(requests)
+    drawn = []
     for done in sorted(finished, key=lambda f: f.sample_index):
         text = template.text(done.tokens)
         verdict = equivalence.grade(tasks.get(config.task.name), problem.answer, text)
-        marks = (
-            f'  [{"right" if verdict.correct else f"wrong, the answer is {problem.answer}"}]' if problem.answer else ''
-        )
-        cut = '' if done.finish == 'stop' else '  [cut at the length limit]'
-        print(f'{text}{marks}{cut}')
+        row = {'sample_index': done.sample_index, 'text': text, 'answer': verdict.answer}
+        row |= {'correct': verdict.correct if problem.answer else None, 'finish': done.finish}
+        drawn.append(row | {'num_tokens': len(done.tokens)})
+    return tokenizer.decode(template.prompt(problem.question)), drawn
 
 
 def _problem(workdir, problem_id: str) -> Problem:

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
+DPI = 160  # of PNGs
 INK, MUTED, GRID, PAPER = '#1f2733', '#667085', '#e4e7ec', '#ffffff'
 BLUE, ORANGE, GREEN, VIOLET, GREY, SILVER = '#1b66a8', '#e07b00', '#2a9d6f', '#8e4fb0', '#475467', '#7b8698'
 LIGHT_ORANGE, PALE, EDGE = '#f5b866', '#f2f4f7', '#d0d5dd'
@@ -76,14 +77,11 @@ METRIC_LABELS = {
 
 
 def encode(figure) -> tuple[bytes, bytes]:
-    """The figure as (SVG, PNG) bytes, free of dates and random ids, and closed."""
-    import matplotlib.pyplot as plt
-
+    """The figure as (SVG, PNG) bytes, free of dates and random ids."""
     svg, png = io.BytesIO(), io.BytesIO()
     with style():
         figure.savefig(svg, format='svg', metadata={'Date': None})
-        figure.savefig(png, format='png', dpi=160, metadata={'Software': None})
-    plt.close(figure)
+        figure.savefig(png, format='png', dpi=DPI, metadata={'Software': None})
     return svg.getvalue(), png.getvalue()
 
 
@@ -110,14 +108,15 @@ def style():
 
 
 def canvas(width=4.8, height=3.6, rows=1, **options):
-    """(figure, axis or axes) of so many inches; close to how large letters of 11 points are on the page."""
-    import matplotlib
+    """(figure, axis or axes) of so many inches; close to how large letters of 11 points are on the page.
 
-    matplotlib.use('agg')
-    import matplotlib.pyplot as plt
+    Pyplot has no part in it: what a notebook draws by itself stays as it is.
+    """
+    from cosample_jax.report.picture import Picture
 
     with style():
-        return plt.subplots(rows, figsize=(width, height), layout='constrained', **options)
+        figure = Picture(figsize=(width, height), layout='constrained')
+        return figure, figure.subplots(rows, **options)
 
 
 def styles_of(models: Sequence[str]) -> dict:

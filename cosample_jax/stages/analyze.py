@@ -7,6 +7,7 @@ Writes `analysis/<purpose>.json` (all tables of the pools sampled for that purpo
 import itertools
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def run(config, workdir) -> dict:
     """
     counters = {}
     for purpose in PURPOSES:
-        models = _models(workdir, purpose)
+        models = pool_models(workdir, purpose)
         if models:
             document = analyze(config, workdir, purpose, models)
             for name in (*TABLES, *AUDIT):
@@ -48,8 +49,12 @@ def run(config, workdir) -> dict:
     return counters
 
 
-def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
-    """All tables of one purpose as a JSON document; compared are the problems that every model sampled."""
+def analyze(config, workdir, purpose: str, models: list[str], strong: Mapping[str, float] | None = None) -> dict:
+    """All tables of one purpose as a JSON document; compared are the problems that every model sampled.
+
+    `strong` are the budgets that the training pools are compared at, in samples of the strong model a problem; those
+    of the configuration unless given. The audit is of what the run's own budgets drew.
+    """
     judged = agreement.verdicts(workdir, purpose, models)
     main = next(iter(judge_lib.names(config, tasks.get(config.task.name))), '')
     train = workdir.problems('train') if purpose == 'train' else []
@@ -67,7 +72,8 @@ def analyze(config, workdir, purpose: str, models: list[str]) -> dict:
         logging.warning('%s: %d problems were not sampled by every model and are left out', purpose, left_out)
     ids = [p.id for p in problems]
     sources = [pools[model].source(ids, _flops_per_token(config, model)) for model in models]
-    budgets = _budgets(config, purpose, ids, sources)
+    strong = strong or {level: config.budget.strong[level] for level in config.budget.levels}
+    budgets = _budgets(config, purpose, ids, sources, strong)
     matches = _matches(budgets, sources)
     levels = np.array([p.level for p in problems])
     matched_cost = [m for m in matches if m.matching == 'compute'] or matches
@@ -108,7 +114,7 @@ def _drawn(config, workdir, problems, pools) -> list[audit.Drawn]:
     return drawn
 
 
-def _models(workdir, purpose):
+def pool_models(workdir, purpose: str) -> list[str]:
     """Names of the models with a pool for this purpose: those of the config in its order, then the others by
     name.
     """
@@ -123,17 +129,18 @@ def _flops_per_token(config, model):
     return budget.sample_cost(config_lib.num_params(config, model), 1) if model in config.models else 0.0
 
 
-def _budgets(config, purpose, ids, sources):
-    """budget -> model -> samples of each problem: low and high where the run's own sources were sampled,
-    else the pool.
+def _budgets(config, purpose, ids, sources, strong):
+    """budget -> model -> samples of each problem: those of `strong` where the run's own sources were sampled, else the
+    pool.
     """
     budgets = defaultdict(dict)
     for source in sources:
         if purpose != 'train' or source.model not in cells.sources(config):
             budgets['pool'][source.model] = source.total
             continue
-        for level in config.budget.levels:
-            counts = [cells.sample_count(config, source.model, level, problem_id) for problem_id in ids]
+        ratio = cells.ratio(config, source.model, config.budget.lens)
+        for level, base in strong.items():
+            counts = [budget.samples(problem_id, ratio, base) for problem_id in ids]
             short = next((j for j, count in enumerate(counts) if count > source.total[j]), None)
             if short is not None and source.model not in config.roles.sources:
                 continue  # recipes alone draw from it, and want less

@@ -6,6 +6,7 @@ whenever the same run is made again; what took which time stands on the page and
 """
 
 import json
+from collections.abc import Mapping
 
 from cosample_jax import cells as cells_lib
 from cosample_jax import config as config_lib
@@ -24,7 +25,26 @@ def run(config, workdir) -> dict:
     Raises:
         UserError: nothing was analyzed yet.
     """
-    analyses = _analyses(workdir)
+    told = content(config, workdir, analyses(workdir))
+    made = _write_tables(workdir, told)
+    gallery = Gallery(workdir.path('report', 'figures'))
+    if told.equal.flips:  # no table of `tables`: chip-seconds are not the same again
+        records.commit(gallery.folder / 'lenses.csv', tables.to_csv(told.equal.flips))
+    parts = sections.sections(told, gallery)
+    links = [(anchor, title) for anchor, title, _ in parts]
+    path = workdir.path('report', 'index.html')
+    html = page.document(config.name, links, *(body for _, _, body in parts))
+    records.commit(path, html.encode())
+    print(f'report: {path}')
+    return {'page': str(path), 'figures': len(gallery.names), 'tables': made}
+
+
+def content(config, workdir, analyses: Mapping[str, dict]) -> sections.Run:
+    """What the page says of a workdir, whose pools `analyses` (purpose -> document) are about.
+
+    Raises:
+        UserError: nothing was analyzed yet.
+    """
     if not analyses:
         raise UserError(f'nothing to report in {workdir.root}: run `cosample analyze` first')
     everything = _cells(workdir)
@@ -39,7 +59,7 @@ def run(config, workdir) -> dict:
     errors = tables.tidy(precision.precision(cells))
     compared = _ablations(config, workdir, everything)
     seen = tables.tidy(audit.seen(everything))
-    content = sections.Run(
+    return sections.Run(
         root=str(workdir.root),
         config=config_lib.to_json(config),
         versions=_read(workdir, 'versions.json', []),
@@ -58,25 +78,6 @@ def run(config, workdir) -> dict:
         ablations=compared,
         apis=ledger.paid(workdir.path('ledger.jsonl'), _read(workdir, 'plan.json', {}).get('apis', ())),
     )
-    found = {'scores': scores, 'differences': differences, 'gain_over_base': gains}
-    found |= {
-        'functional_gap': gaps,
-        'evaluated_judges': judges,
-        'precision': errors,
-        'ablations': compared,
-        'audit_cells': seen,
-    }
-    made = _write_tables(workdir, analyses, **found)
-    gallery = Gallery(workdir.path('report', 'figures'))
-    if content.equal.flips:  # no table of `tables`: chip-seconds are not the same again
-        records.commit(gallery.folder / 'lenses.csv', tables.to_csv(content.equal.flips))
-    parts = sections.sections(content, gallery)
-    links = [(anchor, title) for anchor, title, _ in parts]
-    path = workdir.path('report', 'index.html')
-    html = page.document(config.name, links, *(body for _, _, body in parts))
-    records.commit(path, html.encode())
-    print(f'report: {path}')
-    return {'page': str(path), 'figures': len(gallery.names), 'tables': made}
 
 
 def _read(workdir, name, default):
@@ -84,8 +85,8 @@ def _read(workdir, name, default):
     return records.read_json(path) if path.exists() else default
 
 
-def _analyses(workdir):
-    """purpose -> its document, the training pools first."""
+def analyses(workdir) -> dict[str, dict]:
+    """purpose -> its document, the training pools first; empty where nothing was analyzed."""
     folder = workdir.path('analysis')
     paths = sorted(folder.glob('*.json'), key=lambda path: path.name) if folder.exists() else []
     documents = [records.read_json(path) for path in paths]
@@ -129,9 +130,18 @@ def _evaluated_judges(workdir, cells):
     return tables.tidy(rows)
 
 
-def _write_tables(workdir, analyses, **others):
-    made = dict(others)
-    for purpose, document in analyses.items():
+def _write_tables(workdir, told):
+    made = {
+        'scores': told.scores,
+        'differences': told.differences,
+        'gain_over_base': told.gains,
+        'functional_gap': told.gaps,
+        'evaluated_judges': told.judges,
+        'precision': told.precision,
+        'ablations': told.ablations,
+        'audit_cells': told.seen,
+    }
+    for purpose, document in told.analyses.items():
         made |= {f'{purpose}_{name}': rows for name, rows in document.items() if isinstance(rows, list)}
     written = {name: rows for name, rows in made.items() if rows}
     for name, rows in written.items():
