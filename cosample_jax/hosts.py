@@ -24,6 +24,7 @@ from cosample_jax.preemption import Preempted
 
 JOIN_S = 300.0  # for all to come
 GRACE_S = 10.0  # for a process to end by itself after another failed
+LAST_S = 2.0  # that process 0 stays: JAX aborts a process whose coordinator is gone
 ENDED = 'the same command on every host continues'
 
 T = TypeVar('T')
@@ -37,6 +38,7 @@ class _Run:
         self.alone = 0  # calls of `alone` that this process is inside of
         self.meetings = 0
         self.leaving = self.stopping = False
+        self.ending = threading.Lock()
 
 
 _run = _Run()
@@ -62,7 +64,24 @@ def is_mine(number: int) -> bool:
 
 
 def join(coordinator: str, processes: int, process: int, command: str = '') -> None:
-    """Meets the other processes, then initializes JAX for all of them.
+    """Meets the other processes (`meet`), then initializes JAX for all of them.
+
+    UserError as `meet`.
+    """
+    meet(coordinator, processes, process, command)
+    if _run.link is None:
+        return
+    import jax
+
+    # JAX would take SIGTERM for itself.
+    jax.config.update('jax_enable_preemption_service', False)
+    address = f'{coordinator.rpartition(":")[0]}:{_run.link.port}'
+    jax.distributed.initialize(address, processes, process, shutdown_timeout_seconds=60)
+    jax.devices()  # all at once: a backend waits for those of the others
+
+
+def meet(coordinator: str, processes: int, process: int, command: str = '') -> None:
+    """Meets the other processes; one alone has nobody to meet.
 
     Args:
         coordinator: host:port at which process 0 listens.
@@ -80,17 +99,11 @@ def join(coordinator: str, processes: int, process: int, command: str = '') -> N
         raise UserError(f'--process={process} is none of the {processes} of --processes: they count from 0')
     if processes == 1:
         return
-    meet = links.listen if process == 0 else links.connect
-    _run.link = meet(host, int(port), processes, process, command, JOIN_S)
+    end = links.listen if process == 0 else links.connect
+    _run.link = end(host, int(port), processes, process, command, JOIN_S)
     _run.link.start(_hear)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _on_sigterm)
-    import jax
-
-    # JAX would take SIGTERM for itself.
-    jax.config.update('jax_enable_preemption_service', False)
-    jax.distributed.initialize(f'{host}:{_run.link.port}', processes, process, shutdown_timeout_seconds=60)
-    jax.devices()  # all at once: a backend waits for those of the others
 
 
 def join_slice(command: str) -> None:
@@ -267,9 +280,12 @@ def _hear(process: int, message: dict | None) -> None:
 
 def _end(status: int, line: str) -> None:
     """Ends the process from a thread, with a line, unless it is ending by itself."""
-    if not _run.leaving:
+    with _run.ending:
+        if _run.leaving:
+            return
+        _run.leaving = True
         os.write(2, f'\ncosample: error: {line}\n'.encode())
-        _exit(status)
+    _exit(status)
 
 
 def _exit(status: int) -> None:
@@ -278,5 +294,5 @@ def _exit(status: int) -> None:
         with contextlib.suppress(Exception):
             stream.flush()
     if _run.link.index == 0:
-        time.sleep(2)  # JAX aborts a process whose coordinator is gone: the others first
+        time.sleep(LAST_S)
     os._exit(status)

@@ -1,6 +1,8 @@
-"""Starts `cosample` as the hosts of a slice would, and tells how each process ended."""
+"""Starts `cosample` as the hosts of a slice would, tells how each process ended, and what a run came to."""
 
 import contextlib
+import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -81,3 +83,36 @@ def wait_until(condition, processes) -> None:
         assert not ended, wait(processes)
         with contextlib.suppress(InterruptedError):
             time.sleep(0.02)
+
+
+def tables(root: Path) -> dict[str, str]:
+    files = [
+        *root.glob('report/tables/*.csv'),
+        *root.glob('analysis/*.json'),
+        root / 'evaluate' / 'results.json',
+    ]
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def trained(root: Path) -> dict[str, str]:
+    """Of every fine-tuned cell: its best weights, and what each step of it measured but for the time."""
+    import jax
+    import numpy as np
+
+    from cosample_jax.checkpoint import RunCheckpoints
+    from cosample_jax.gemma.config import variant
+
+    found = {}
+    for cell in root.glob('finetune/*/cell.json'):
+        record = json.loads(cell.read_text())
+        if not record['trained']:
+            continue
+        directory = cell.parent / record['weights']
+        checkpoints = RunCheckpoints(directory)
+        leaves = jax.tree.leaves(checkpoints.load_best(variant(f'tiny_{record["model"]}')))
+        checkpoints.close()
+        rows = map(json.loads, (directory / 'metrics.jsonl').read_text().splitlines())
+        rows = [{k: v for k, v in row.items() if k not in ('tokens_per_s', 'mfu')} for row in rows]
+        said = b''.join(np.asarray(leaf).tobytes() for leaf in leaves) + repr(rows).encode()
+        found[record['cell']] = hashlib.sha256(said).hexdigest()
+    return found

@@ -38,9 +38,7 @@ def main(args) -> None:
         if hosts.alone(_take_alone, stack, config, workdir):
             stages.execute('sample', config, workdir)
         else:
-            print(
-                f'shard {shard}/{shards}: done, and the last shard at work, or `cosample sample`, marks the stage done'
-            )
+            print(f'shard {shard}/{shards}: done; the last one at work, or `cosample sample`, marks the stage done')
 
 
 def parse(text: str) -> tuple[int, int]:

@@ -61,7 +61,8 @@ def _draw(config, workdir, source: str, is_wanted: Callable[[str], bool] = lambd
     reused = reuse.take(config, workdir, source, requests) if config.sampling.pools else 0
     engine = writer.engine if writer.missing(requests) else None  # nothing is loaded, nobody is asked for nothing
     start = time.monotonic()
-    present = sum(is_wanted(problem_id) for problem_id, *_ in store.keys())
+    wanted = {(request.problem_id, source, request.sample_index) for request in requests}
+    present = len(wanted & store.keys())
     with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=present) as bar:
         if engine:
             writer.fill(requests, bar)
