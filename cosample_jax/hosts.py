@@ -248,11 +248,9 @@ _ERRORS = {
 
 
 def _on_sigterm(*_) -> None:
-    """Told to one, told to all. A second SIGTERM changes nothing: the process is ending."""
-    if not _run.stopping:
+    """A second SIGTERM changes nothing: the process is ending, and the others hear of it."""
+    if not (_run.stopping or _run.leaving):
         _run.stopping = True
-        # Not here: the handler may have interrupted this very thread while it was sending.
-        threading.Thread(target=_run.link.send, args=({'stop': True},), daemon=True).start()
         raise Preempted
 
 
@@ -265,13 +263,11 @@ def _hear(process: int, message: dict | None) -> None:
         _end(1, f'process {process} of {link.count} died or cannot be reached: {ENDED}')
     elif 'lost' in message:
         _end(1, f'process {message["lost"]} of {link.count} died or cannot be reached: {ENDED}')
-    elif 'stop' in message:
-        if link.index == 0:
-            link.send(message)
-        os.kill(os.getpid(), signal.SIGTERM)
     elif status := message.get('bye') or message.get('failed'):
         if link.index == 0:
             link.send({'failed': status, 'process': process})
+        if status == 143:  # told to one, told to all
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
         line = f'process {message["process"]} of {link.count} failed: its output says why'
         ender = threading.Timer(GRACE_S, _end, (status, line))
         ender.daemon = True

@@ -12,7 +12,7 @@ from cosample_jax import cli, hosts
 from cosample_jax.errors import UserError
 
 count, index, port, mode, directory = *map(int, sys.argv[1:4]), sys.argv[4], Path(sys.argv[5])
-hosts.JOIN_S, hosts.GRACE_S, hosts.LAST_S = 1.0 if mode in ('late', 'unreachable') else 60.0, 1.0, 0.3
+hosts.JOIN_S, hosts.GRACE_S, hosts.LAST_S = 1.0 if mode in ('late', 'unreachable') else 60.0, 2.0, 0.3
 
 
 def here(name: str):
