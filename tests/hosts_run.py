@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 900  # a busy machine is slow
+PATIENCE_S = 1800  # a busy machine is slow
 SMOKE = (
     '--config=configs/arithmetic.py:size=smoke',
     '--config.roles.trained=("student",)',
