@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cosample_jax import budget as budget_lib
-from cosample_jax import cells, progress, sharding, tasks
+from cosample_jax import cells, hosts, progress, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.analysis import allocation
 from cosample_jax.grading.pool import grade_pool
@@ -67,8 +67,7 @@ def allocate(config, workdir, name: str, policy: str, amounts: Mapping[str, floa
         'rounds': rounds,
         'counts': counts,
     }
-    if sharding.is_mine(0):
-        write_json(workdir.allocation(name), document)
+    hosts.alone(write_json, workdir.allocation(name), document)
     return document
 
 
@@ -92,9 +91,7 @@ class _Pool:
                 other.release()
             spending.cost = self.source.cost
             self.writer.fill(requests, spending)
-        if sharding.is_mine(0):
-            grade_pool(self._workdir, 'train', self.source.name, self._problems, self._task)
-        sharding.wait_for_processes('the pool is graded')
+        grade_pool(self._workdir, 'train', self.source.name, self._problems, self._task)
 
     def correct(self, counts: np.ndarray) -> np.ndarray:
         """How many of the first `counts` samples are correct, [problems]."""

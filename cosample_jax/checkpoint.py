@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
 
+from cosample_jax import hosts
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import weights
 from cosample_jax.gemma.config import GemmaConfig
@@ -24,11 +25,14 @@ def _absolute(path) -> epath.Path:
 
 
 def save_weights(directory, params, lineage: dict[str, Any]) -> None:
-    """Writes `params` to ``directory/weights`` and `lineage` beside it, last; weights that are already there stay."""
+    """Writes `params` to ``directory/weights`` and `lineage` beside it, last; weights that are already there stay.
+
+    Several processes save together what lies on the devices of all.
+    """
     directory = _absolute(directory)
     if not has_weights(directory):
         save_tree(directory / 'weights', params)
-        write_json(directory / 'lineage.json', lineage)
+        hosts.alone(write_json, directory / 'lineage.json', lineage)
 
 
 def save_tree(directory, tree) -> None:
@@ -111,9 +115,9 @@ class RunCheckpoints:
     def best_step(self) -> int | None:
         return self._weights.best_step()
 
-    def load_best(self, config: GemmaConfig, dtype=jnp.float32):
-        """Whatever devices and processes saved them: Orbax alone would want the same ones again."""
-        return weights.load(weights.open_checkpoint(self._places / str(self.best_step())), config, dtype)
+    def load_best(self, config: GemmaConfig, dtype=jnp.float32, mesh: Mesh | None = None):
+        """Split over `mesh`, whatever devices and processes saved them: Orbax alone would want the same ones again."""
+        return weights.load(weights.open_checkpoint(self._places / str(self.best_step())), config, dtype, mesh)
 
     def close(self) -> None:
         self._state.close()
@@ -122,5 +126,9 @@ class RunCheckpoints:
 
 def drop_state(directory) -> None:
     """Forgets the resumable state of a run that is done: with moments it is three times its weights."""
-    if jax.process_index() == 0 and (state := _absolute(directory) / 'state').exists():
+    hosts.alone(_drop, _absolute(directory) / 'state')
+
+
+def _drop(state) -> None:
+    if state.exists():
         state.rmtree()

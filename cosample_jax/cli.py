@@ -7,12 +7,13 @@ import contextlib
 import errno
 import os
 import sys
+import traceback
 from types import SimpleNamespace
 
-from cosample_jax import __version__, compiled
+from cosample_jax import __version__, compiled, hosts
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.preemption import Preempted
-from cosample_jax.verbs import VERBS, Flag, Verb
+from cosample_jax.verbs import HOSTS, VERBS, Flag, Verb
 
 _CONFIG = Flag('configuration file, with its arguments: configs/arithmetic.py:size=demo')
 _WORKDIR = Flag('directory of the run, local or gs://; runs/<name of the configuration> unless given')
@@ -21,16 +22,29 @@ _WORKDIR = Flag('directory of the run, local or gs://; runs/<name of the configu
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (without the program's name); returns the exit status.
 
-    0 done, 2 a mistake the user can fix, 130 interrupted, 143 stopped by SIGTERM. Anything else is a bug and keeps its
-    traceback.
+    0 done, 2 a mistake the user can fix, 130 interrupted, 143 stopped by SIGTERM, 1 another process of the run died.
+    Anything else is a bug and keeps its traceback. Of several processes all end with the same.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return hosts.leave(_status(argv))
+    except Exception:
+        if hosts.joined():
+            traceback.print_exc()
+            return hosts.leave(1)
+        raise
+
+
+def _status(argv: list[str]) -> int:
     workdir = next((arg.partition('=')[2] for arg in argv if arg.startswith('--workdir=')), '')
     try:
         _dispatch(argv)
         return 0
     except UserError as error:
         return _fail(' '.join(str(error).split('\n')))
+    except hosts.Unlike as error:
+        _fail(str(error))
+        return 1
     except KeyboardInterrupt:
         print('\ncosample: interrupted; the same command continues from here', file=sys.stderr)
         return 130
@@ -44,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        hosts.listen_a_moment()
         if (message := _environment_message(error, workdir)) is None:
             raise
         return _fail(message)
@@ -82,16 +97,19 @@ def _execute(name: str, argv: list[str]) -> None:
     args = parse_flags(name, argv)
     compiled.keep()
     with contextlib.ExitStack() as stack:
+        if HOSTS[0] in verb.flags:
+            _join(name, args, argv)
+        if hosts.index():
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, 'w'))))
         if verb.workdir == 'name' and args.config is None:
             args.workdir = args.workdir or 'runs'
         if verb.workdir:
-            limit = getattr(args, 'max_spend', None)
-            args.workdir = Workdir(args.workdir or _default_workdir(args.config), max_spend=limit)
+            root, limit = args.workdir or _default_workdir(args.config), getattr(args, 'max_spend', None)
+            args.workdir = Workdir(root, process=hosts.index(), max_spend=limit)
         else:
             args.workdir = None
         if verb.workdir == 'write':
-            stack.enter_context(args.workdir.lock())
-            args.workdir.open(args.config)
+            hosts.alone(stack.enter_context, args.workdir.taken(args.config))
         elif verb.workdir == 'read' and not args.workdir.path('config.json').exists():
             raise UserError(f'{args.workdir.root} is not the workdir of a run: give --workdir, or start one')
         if verb.module:
@@ -100,24 +118,48 @@ def _execute(name: str, argv: list[str]) -> None:
             run_stages(name, args)
 
 
+def _join(name: str, args: SimpleNamespace, argv: list[str]) -> None:
+    """Meets the other processes, where there are any."""
+    flags = {flag: getattr(args, flag) for flag, _ in HOSTS}
+    given = [flag for flag, value in flags.items() if value]
+    if not given:
+        hosts.join_slice(' '.join([name, *argv]))
+        return
+    if missing := [flag for flag in flags if flag not in given]:
+        raise UserError(f'--{given[0]} needs --{missing[0]}, too: several processes take all three flags')
+    if not args.process.isdigit():
+        raise UserError(f'--process={args.process} is no number: they count from 0')
+    own = [arg for arg in argv if arg.lstrip('-').partition('=')[0] not in flags]
+    hosts.join(args.coordinator, args.processes, int(args.process), ' '.join([name, *own]))
+
+
 def run_stages(name: str, args: SimpleNamespace) -> None:
     """One stage, or with 'run' all of them between a plan and a summary."""
     from cosample_jax import stages
-    from cosample_jax.commands import status
-    from cosample_jax.records import write_json
 
     if name != 'run':
         stages.execute(name, args.config, args.workdir)
         return
+    hosts.alone(_plan, args)
+    for stage in stages.STAGES:
+        stages.execute(stage, args.config, args.workdir)
+    hosts.alone(_summarize, args)
+
+
+def _plan(args: SimpleNamespace) -> None:
     from cosample_jax import plan
+    from cosample_jax.records import write_json
 
     prediction = plan.predict(args.config)
     plan.print_table(prediction)
     plan.require_fit(prediction)
     if not args.workdir.path('plan.json').exists():
         write_json(args.workdir.path('plan.json'), prediction)
-    for stage in stages.STAGES:
-        stages.execute(stage, args.config, args.workdir)
+
+
+def _summarize(args: SimpleNamespace) -> None:
+    from cosample_jax.commands import status
+
     status.print_table(args.workdir)
     print(f'report: {args.workdir.path("report", "index.html")}')
 

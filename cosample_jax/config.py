@@ -408,6 +408,11 @@ def api_models(config) -> list[str]:
     return [name for name, entry in all_models(config).items() if endpoints.is_api(entry.init)]
 
 
+def adaptive(config) -> dict[str, ConfigDict]:
+    """The recipes that spread their samples by what is solved: they are drawn in rounds, after all others."""
+    return {name: recipe for name, recipe in config.recipes.items() if recipe.allocation != 'uniform'}
+
+
 def local_models(config) -> dict[str, ConfigDict]:
     """The models of `config.models` that have weights here."""
     return {name: entry for name, entry in config.models.items() if not endpoints.is_api(entry.init)}

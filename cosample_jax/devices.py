@@ -99,7 +99,7 @@ def this_device(sizes) -> tuple[str, int]:
     """What one device of a mesh of `sizes` is called and has: an accelerator's own memory, or its share of the
     machine's, in bytes.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != 'cpu' else None
     if stats and 'bytes_limit' in stats:
         return f'a {device.device_kind} here', stats['bytes_limit']

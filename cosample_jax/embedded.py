@@ -12,6 +12,7 @@ from importlib import resources
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from cosample_jax import checkpoint
 from cosample_jax.errors import UserError
@@ -32,12 +33,15 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(str(FILES / 'tokenizer.model'))
 
 
-def load_weights(name: str, config: GemmaConfig):
-    """The float32 parameters shipped under `name`. Raises UserError when there are none or they do not fit."""
+def load_weights(name: str, config: GemmaConfig, mesh: Mesh | None = None):
+    """The float32 parameters shipped under `name`, split over `mesh`.
+
+    Raises UserError when there are none or they do not fit.
+    """
     file = FILES / f'{name}.safetensors'
     if not file.is_file():
         raise UserError(f"no weights of {name} ship with the package: set init='pretrain' or give a checkpoint")
-    return weights.load(weights.open_checkpoint(str(file)), config)
+    return weights.load(weights.open_checkpoint(str(file)), config, mesh=mesh)
 
 
 def write_weights(path, params) -> None:

@@ -49,6 +49,7 @@ class ModelJudge:
         self._config, self._workdir = config, workdir
         entry = config_lib.all_models(config)[name]
         self._is_remote = config_lib.endpoint(config, name) is not None
+        self.needs_all = not self._is_remote
         if self._is_remote:
             self._template = api_prompts.template(entry.chat)
             return

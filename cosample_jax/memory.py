@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
-from cosample_jax import sharding
+from cosample_jax import hosts, sharding
 from cosample_jax.devices import GIB, this_device
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import model
@@ -140,7 +140,8 @@ def with_slots(
     question = max(map(len, prompts.values())) - prefix - 1
     shape = Sampling(0, prefix, question, settings.max_new_tokens, shared=len(requests) > len(prompts))
     most = min(most_rows(jax.default_backend() != 'cpu'), len(requests))
-    rows = auto_slots(config, sizes, shape, this_device(sizes)[1], model.compute_dtype(), most)
+    # Of several processes all need the same rows, and their devices may not have quite the same memory.
+    rows = hosts.alone(auto_slots, config, sizes, shape, this_device(sizes)[1], model.compute_dtype(), most)
     return dataclasses.replace(settings, slots=rows)
 
 

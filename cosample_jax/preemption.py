@@ -14,7 +14,7 @@ class Preempted(BaseException):
 def watch(agree: Callable[[bool], bool]) -> Iterator[Callable[[], bool]]:
     """Within the block SIGTERM interrupts nothing: the function handed out tells whether it came, to any process.
 
-    `agree` makes one answer of all processes' (`sharding.any_process`), so all must ask at the same points: one that
+    `agree` makes one answer of all processes' (`hosts.any_process`), so all must ask at the same points: one that
     stopped alone would leave the others waiting for it. Raises Preempted, in all, when the block ends after a SIGTERM.
     Where Python allows no handler (not in the main thread), SIGTERM does what it did before.
     """

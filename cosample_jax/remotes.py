@@ -3,10 +3,8 @@
 import importlib
 import importlib.util
 
-import jax
-
 from cosample_jax import config as config_lib
-from cosample_jax import endpoints
+from cosample_jax import endpoints, hosts
 from cosample_jax.apis.protocol import ApiError, Client, Settings
 from cosample_jax.errors import UserError
 from cosample_jax.sampling.remote import Remote
@@ -28,9 +26,9 @@ def open_door(
     Raises:
         UserError: the key or the library is missing; there are several processes; or the workdir is an object store.
     """
-    if jax.process_count() > 1:
+    if hosts.count() > 1:
         raise UserError(
-            f'{config_lib.field_of(name)} is asked by one process, and there are {jax.process_count()}: draw its '
+            f'{config_lib.field_of(name)} is asked by one process, and there are {hosts.count()}: draw its '
             'samples in a run of one machine, and take them over with config.sampling.pools'
         )
     entry, settings = config_lib.all_models(config)[name], _settings(config, name, template, greedy, max_new_tokens)

@@ -6,7 +6,7 @@ A sample depends on its keys (seed, problem, index), the prompt, the weights and
 
 from collections.abc import Sequence
 
-from cosample_jax import checkpoint, sharding
+from cosample_jax import checkpoint, hosts
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.records import read_json
@@ -56,10 +56,10 @@ def take(config, workdir, source: str, requests: Sequence[Request]) -> int:
     _check_questions(other, workdir)
     store = workdir.pool('train', source)
     wanted = {(request.problem_id, source, request.sample_index) for request in requests} - store.keys()
-    sharding.wait_for_processes('the pool is read')  # before anybody writes: all must miss the same samples
+    hosts.wait('the pool is read')  # before anybody writes: all must miss the same samples
     taken = [s for s in drawn.read() if (s.problem_id, source, s.sample_index) in wanted]
-    store.append([sample for sample in taken if sharding.is_mine(hash32(sample.problem_id))])
-    sharding.wait_for_processes('samples are taken over')
+    store.append([sample for sample in taken if hosts.is_mine(hash32(sample.problem_id))])
+    hosts.wait('samples are taken over')
     return len(taken)
 
 

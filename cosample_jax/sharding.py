@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cosample_jax import hosts
 from cosample_jax.errors import UserError
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
@@ -64,8 +64,17 @@ def make_mesh(sizes, devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def run_mesh(config) -> Mesh | None:
-    """The mesh that a run's configuration asks for; None for one device, where nothing is split."""
-    return make_mesh(config.mesh) if math.prod(getattr(config.mesh, axis) for axis in MESH_AXES) > 1 else None
+    """The mesh that a run's configuration asks for; None for one device, where nothing is split.
+
+    UserError, too, when there are several processes and it does not take the devices of all.
+    """
+    size = math.prod(getattr(config.mesh, axis) for axis in MESH_AXES)
+    if hosts.count() > 1 and size < jax.device_count():
+        raise UserError(
+            f'config.mesh takes {size} of the {jax.device_count()} devices of {hosts.count()} processes: set mesh.data '
+            f'x mesh.fsdp x mesh.tensor to {jax.device_count()}, so that all take part'
+        )
+    return make_mesh(config.mesh) if size > 1 else None
 
 
 def named(mesh: Mesh, axes: tuple[str, ...], shape: tuple[int, ...] | None = None) -> NamedSharding:
@@ -115,25 +124,3 @@ def rows_to_global(tree: Any, mesh: Mesh) -> Any:
     """Arrays split by rows over the mesh, from all rows, which every host has: each device is given its own."""
     split = named(mesh, ('rows',))
     return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, split, lambda index: x[index]), tree)
-
-
-def is_mine(number: int) -> bool:
-    """Whether, of the processes, this one has to do with what `number` (a hash) stands for."""
-    return int(number) % jax.process_count() == jax.process_index()
-
-
-def any_process(flag: bool) -> bool:
-    """Whether `flag` is true in any process; all must ask at the same point of the program."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.process_allgather(np.array(flag)).any())
-
-
-def wait_for_processes(name: str) -> None:
-    """Returns when all processes are here."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)

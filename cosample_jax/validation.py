@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cosample_jax import memory, sharding, tasks
+from cosample_jax import hosts, memory, sharding, tasks
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.grading import equivalence
 from cosample_jax.records import Problem
@@ -32,5 +32,8 @@ class Validation:
         }
         if len(pairs) < len(self._requests):
             return None
+        return hosts.alone(self._graded, pairs)
+
+    def _graded(self, pairs: dict[str, tuple[str, str]]) -> float:
         verdicts = equivalence.grade_many(self._task, pairs)
         return sum(verdict.correct for verdict in verdicts.values()) / len(verdicts)

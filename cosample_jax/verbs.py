@@ -32,16 +32,31 @@ class Verb:
 
 
 _MAX_SPEND = ('max-spend', Flag('US$ that all API requests of the run may cost together; no limit unless given', float))
+# Of the verbs that run stages. On the hosts of a TPU slice none is needed.
+HOSTS = (
+    ('coordinator', Flag('host:port at which process 0 listens, where several processes are one run')),
+    ('processes', Flag('how many processes there are', int)),
+    ('process', Flag('which of them this is, from 0')),
+)
 
 VERBS = {
     'run': Verb(
         'do the whole experiment: every stage that is not done yet, then a summary',
-        flags=(_MAX_SPEND,),
+        flags=(_MAX_SPEND, *HOSTS),
     ),
-    'prepare': Verb('make the problems, the tokenizer, and import the base models'),
-    'pretrain': Verb('train the base models that the configuration wants from scratch'),
-    'sample': Verb('draw solutions from the weak and the strong model', flags=(_MAX_SPEND,)),
-    'grade': Verb('check the final answers of the sampled solutions'),
+    'prepare': Verb('make the problems, the tokenizer, and import the base models', flags=HOSTS),
+    'pretrain': Verb('train the base models that the configuration wants from scratch', flags=HOSTS),
+    'sample': Verb(
+        'draw solutions from the weak and the strong model',
+        'cosample_jax.commands.sample',
+        (
+            ('shard', Flag('i/n, from 0/n: draw only one part of n of the problems, side by side with the others')),
+            _MAX_SPEND,
+            *HOSTS,
+        ),
+        workdir='name',  # shards hold it side by side
+    ),
+    'grade': Verb('check the final answers of the sampled solutions', flags=HOSTS),
     'judge': Verb(
         'check the reasoning of the correct solutions, by programs, models or people',
         'cosample_jax.commands.judge',
@@ -51,17 +66,19 @@ VERBS = {
             ('n', Flag('how many solutions of each model are exported; 50 unless given', int)),
             ('purpose', Flag("the pools' purpose; train unless given")),
             _MAX_SPEND,
+            *HOSTS,
         ),
     ),
-    'analyze': Verb('coverage, diversity and false positives of the pools'),
-    'finetune': Verb('train every model on every data set'),
-    'evaluate': Verb('measure the trained models on the test problems', flags=(_MAX_SPEND,)),
+    'analyze': Verb('coverage, diversity and false positives of the pools', flags=HOSTS),
+    'finetune': Verb('train every model on every data set', flags=HOSTS),
+    'evaluate': Verb('measure the trained models on the test problems', flags=(_MAX_SPEND, *HOSTS)),
     'report': Verb(
         'write report/index.html with its figures and tables, or compare finished runs',
         'cosample_jax.commands.report',
         (
             ('compare', Flag('workdirs of finished runs, at least two: one page on them, written to --output', list)),
             ('output', Flag('with --compare: directory of the page; runs/comparison unless given')),
+            *HOSTS,
         ),
         config_needed=False,
         workdir='name',

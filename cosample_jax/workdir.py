@@ -40,6 +40,7 @@ from cosample_jax.records import (
     write_table,
 )
 
+_SHARD = 1000  # more than a shard has processes
 _VERSIONS = (
     'jax',
     'jaxlib',
@@ -91,8 +92,17 @@ class Workdir:
             write_json(self.path('versions.json'), [*seen, environment()])
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def taken(self, config, shard: int | None = None) -> Iterator[None]:
+        """Holds the directory (`lock`) and makes or checks that it is this configuration's (`open`)."""
+        with self.lock(shard):
+            self.open(config)
+            yield
+
+    @contextlib.contextmanager
+    def lock(self, shard: int | None = None) -> Iterator[None]:
         """Holds the directory for this process's writing; UserError when another process holds it.
+
+        Shards of the sampling, each with its number, hold it side by side; all others hold it alone.
 
         A POSIX record lock: the kernel drops it when the process dies, however it dies, and worker processes
         do not inherit it. An object store has no locks: there the caller's own care is needed.
@@ -100,25 +110,32 @@ class Workdir:
         if is_remote(self.root):
             yield
             return
-        path = Path(os.fspath(self.root)) / '.lock'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, 'a+')
-        try:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                holder = file.read().strip()
-                raise UserError(
-                    f'another cosample process ({holder}) is writing {self.root}: '
-                    'wait for it, or take another --workdir'
-                ) from None
-            file.truncate(0)
-            file.write(f'pid {os.getpid()} on {platform.node()}')
-            file.flush()
+        root = Path(os.fspath(self.root))
+        root.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            if shard is None:
+                self._hold(held.enter_context(open(root / '.lock', 'a+')), fcntl.LOCK_EX)
+            else:
+                self._hold(held.enter_context(open(root / f'.lock-shard-{shard}', 'a+')), fcntl.LOCK_EX)
+                self._hold(held.enter_context(open(root / '.lock', 'a+')), fcntl.LOCK_SH)
             yield
-        finally:
-            file.close()
+
+    def _hold(self, file, how: int) -> None:
+        try:
+            fcntl.lockf(file, how | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip()
+            raise UserError(
+                f'another cosample process ({holder}) is writing {self.root}: wait for it, or take another --workdir'
+            ) from None
+        file.truncate(0)
+        file.write(f'pid {os.getpid()} on {platform.node()}')
+        file.flush()
+
+    def of_shard(self, shard: int) -> 'Workdir':
+        """The same directory for a shard of the sampling, whose parts have names of their own."""
+        return Workdir(self.root, self._process + _SHARD * (shard + 1), self._max_spend)
 
     def path(self, *parts: str):
         """A path inside the directory."""

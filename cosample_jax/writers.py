@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from cosample_jax import checkpoint, memory, remotes, sharding, tasks
+from cosample_jax import checkpoint, hosts, memory, remotes, sharding, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -71,5 +71,11 @@ class Writer:
         return any((request.problem_id, self.name, request.sample_index) not in have for request in requests)
 
     def fill(self, requests: list[Request], bar: Bar | None = None) -> None:
-        """Draws what the pool does not have of them yet (`fill_pool`)."""
+        """Draws what the pool does not have of them yet (`fill_pool`); an API is asked by one process."""
+        if self.is_remote:
+            hosts.alone(self._fill, requests, bar)
+        else:
+            self._fill(requests, bar)
+
+    def _fill(self, requests: list[Request], bar: Bar | None) -> None:
         fill_pool(self.store, self.engine, requests, text=self._template.text, model=self.name, bar=bar)

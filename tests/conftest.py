@@ -39,6 +39,7 @@ def _share(name: str):
 
 
 _share('api_server')
+_share('hosts_run')
 
 # A busy machine is no failure: what hypothesis tries has no time limit.
 hypothesis.settings.register_profile('patient', deadline=None)

@@ -73,8 +73,9 @@ def test_version(capsys):
 
 
 def test_the_verbs_are_the_stages_and_the_commands_on_disk(repository):
-    # Judging is a stage and what people do, reporting one of one run or of several: they have a file in both.
-    both = ('judge', 'report')
+    # Sampling is a stage or one shard of it, judging also what people do, reporting also of several runs: these have a
+    # file in both.
+    both = ('sample', 'judge', 'report')
     assert [name for name in cli.VERBS if not cli.VERBS[name].module or name in both] == ['run', *stages.STAGES]
     files = {path.stem for path in (repository / 'cosample_jax' / 'commands').glob('[!_]*.py')}
     named = {verb.module.rpartition('.')[2] for verb in cli.VERBS.values() if verb.module}

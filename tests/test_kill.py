@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import os
 import random
 import signal
@@ -11,12 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
+from hosts_run import tables, trained
 
-from cosample_jax.checkpoint import RunCheckpoints
-from cosample_jax.gemma.config import variant
 from cosample_jax.records import Sample, Store
 from cosample_jax.stages import STAGES
 
@@ -28,33 +24,6 @@ COMMAND = [
 
 # Stages that take long enough to be met; each is killed soon after its start, and later.
 TARGETS = ('prepare', 'sample', 'finetune', 'evaluate', 'report')
-
-
-def tables(root: Path) -> dict[str, str]:
-    files = [
-        *root.glob('report/tables/*.csv'),
-        *root.glob('analysis/*.json'),
-        root / 'evaluate' / 'results.json',
-    ]
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def trained(root: Path) -> dict[str, str]:
-    """Of every fine-tuned cell: its best weights, and what each step of it measured but for the time."""
-    found = {}
-    for cell in root.glob('finetune/*/cell.json'):
-        record = json.loads(cell.read_text())
-        if not record['trained']:
-            continue
-        directory = cell.parent / record['weights']
-        checkpoints = RunCheckpoints(directory)
-        leaves = jax.tree.leaves(checkpoints.load_best(variant(f'tiny_{record["model"]}')))
-        checkpoints.close()
-        rows = map(json.loads, (directory / 'metrics.jsonl').read_text().splitlines())
-        rows = [{k: v for k, v in row.items() if k not in ('tokens_per_s', 'mfu')} for row in rows]
-        said = b''.join(np.asarray(leaf).tobytes() for leaf in leaves) + repr(rows).encode()
-        found[record['cell']] = hashlib.sha256(said).hexdigest()
-    return found
 
 
 def parts(root: Path) -> dict[Path, int]:

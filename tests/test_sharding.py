@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from cosample_jax import sharding
 from cosample_jax.errors import UserError
@@ -88,3 +89,11 @@ def test_rows_must_divide():
     sharding.check_rows(mesh, 12, 'sampling.slots')
     with pytest.raises(UserError, match=r'sampling\.slots=10 does not divide'):
         sharding.check_rows(mesh, 10, 'sampling.slots')
+
+
+def test_of_several_processes_all_devices_take_part(monkeypatch):
+    config = ConfigDict({'mesh': {'data': 2, 'fsdp': 1, 'tensor': 1}})
+    assert sharding.run_mesh(config).size == 2
+    monkeypatch.setattr(sharding.hosts, 'count', lambda: 2)
+    with pytest.raises(UserError, match='config.mesh takes 2 of the 8 devices of 2 processes'):
+        sharding.run_mesh(config)

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -7,7 +9,7 @@ import pytest
 from cosample_jax import config as config_lib
 from cosample_jax import stages
 from cosample_jax.errors import UserError
-from cosample_jax.records import Problem, read_json
+from cosample_jax.records import Problem, Sample, read_json
 from cosample_jax.workdir import Workdir
 
 
@@ -95,12 +97,12 @@ def test_done_markers(tmp_path):
     assert workdir.is_done('sample') and not workdir.is_done('grade')
 
 
-def _hold(root):
+def _hold(root, shard=None):
     """A process that holds the workdir's lock until it is killed, with a forked child that outlives it."""
     script = f"""
         import os, time
         from cosample_jax.workdir import Workdir
-        with Workdir({str(root)!r}).lock():
+        with Workdir({str(root)!r}).lock({shard}):
             child = os.fork()
             if child:
                 print(child, flush=True)
@@ -114,9 +116,6 @@ def _hold(root):
 
 
 def test_one_process_writes_at_a_time_and_a_killed_one_does_not_block(tmp_path):
-    import os
-    import signal
-
     process, child = _hold(tmp_path)
     try:
         with (
@@ -133,6 +132,39 @@ def test_one_process_writes_at_a_time_and_a_killed_one_does_not_block(tmp_path):
         process.wait()
         process.stdout.close()
         os.kill(child, signal.SIGKILL)
+
+
+def test_shards_write_side_by_side_and_nobody_else_beside_them(tmp_path):
+    process, child = _hold(tmp_path, shard=0)
+    try:
+        with Workdir(tmp_path).lock(1):
+            pass
+        for shard in (0, None):
+            with pytest.raises(UserError, match='is writing'), Workdir(tmp_path).lock(shard):
+                pass
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.kill(child, signal.SIGKILL)
+    process, child = _hold(tmp_path)
+    try:
+        with pytest.raises(UserError, match='is writing'), Workdir(tmp_path).lock(0):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.kill(child, signal.SIGKILL)
+
+
+def test_the_parts_of_shards_have_names_of_their_own(tmp_path):
+    workdirs = [Workdir(tmp_path), Workdir(tmp_path, process=1)]
+    workdirs += [workdir.of_shard(shard) for workdir in workdirs for shard in range(2)]
+    for number, workdir in enumerate(workdirs):
+        workdir.pool('train', 'weak').append([Sample(f'p{number}', 'weak', 0, '', [], 'stop', 0.0, 0.0, 1, 1)])
+    names = sorted(part.name for part in tmp_path.glob('pools/train/weak/part-*'))
+    assert names == [f'part-{n:05d}-000000.parquet' for n in (0, 1, 1000, 1001, 2000, 2001)]
 
 
 @pytest.fixture

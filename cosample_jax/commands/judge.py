@@ -13,7 +13,7 @@ import hashlib
 import io
 from pathlib import Path
 
-from cosample_jax import stages
+from cosample_jax import hosts, stages
 from cosample_jax.analysis import agreement, tables
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.grading import judge as judge_lib
@@ -43,9 +43,9 @@ def main(args) -> None:
         return
     purpose = args.purpose or 'train'
     if exported:
-        export(args.workdir, purpose, args.config.seed, args.n or PER_MODEL, Path(exported))
+        hosts.alone(export, args.workdir, purpose, args.config.seed, args.n or PER_MODEL, Path(exported))
     else:
-        read_back(args.workdir, purpose, imported)
+        hosts.alone(read_back, args.workdir, purpose, imported)
 
 
 def export(workdir, purpose: str, seed: int, count: int, directory: Path) -> None:

@@ -8,7 +8,7 @@ The first RUN is what the others are compared with.
 
 from pathlib import Path
 
-from cosample_jax import records, stages
+from cosample_jax import hosts, records, stages
 from cosample_jax.analysis import across, tables
 from cosample_jax.errors import UserError
 from cosample_jax.report import compare, page
@@ -27,14 +27,17 @@ def main(args) -> None:
     if args.compare:
         if args.config is not None:
             raise UserError('--compare reads runs that are there: it takes no --config and no --workdir')
-        write_comparison(args.compare, Path(args.output or OUTPUT))
+        hosts.alone(write_comparison, args.compare, Path(args.output or OUTPUT))
         return
     if args.output:
         raise UserError('--output goes with --compare: the page of one run is in its workdir')
     if args.config is None:
         raise UserError('--config is needed, or the --workdir of a run, or --compare and the workdirs of several')
-    with args.workdir.lock():
-        args.workdir.open(args.config)
+    hosts.alone(_report, args)
+
+
+def _report(args) -> None:
+    with args.workdir.taken(args.config):
         stages.execute('report', args.config, args.workdir)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Protocol
 
+from cosample_jax import hosts
 from cosample_jax.errors import UserError
 from cosample_jax.grading import calculator
 from cosample_jax.grading import pool as pool_lib
@@ -25,10 +26,13 @@ Said = dict[Key, tuple[str, str]]  # (verdict, reason); '' for what is valid
 
 
 class Judge(Protocol):
-    """`samples` kept solutions of each pool are judged, 0 = all."""
+    """`samples` kept solutions of each pool are judged, 0 = all. Where there are several processes, one asks it, or all
+    together when it `needs_all`: a model that lies on the devices of all.
+    """
 
     name: str
     samples: int
+    needs_all: bool
 
     def judge(self, items: Items) -> Said:
         """What it says of each item."""
@@ -38,7 +42,7 @@ class Judge(Protocol):
 class Program:
     """A judge that costs nothing, so that it judges everything."""
 
-    samples = 0
+    samples, needs_all = 0, False
 
     def __init__(self, name: str, check: Callable[[Problem, str], tuple[str, str]]):
         self.name = name
@@ -111,6 +115,11 @@ def judge_pool(
     Raises:
         UserError: a sample of a problem that is not in `problems`.
     """
+    given = workdir, purpose, model, samples, problems, judge
+    return _judge_pool(*given) if judge.needs_all else hosts.alone(_judge_pool, *given)
+
+
+def _judge_pool(workdir, purpose, model, samples, problems, judge) -> dict[str, int]:
     judgments = workdir.judgments(purpose, model, judge.name)
 
     def work(part: list[Sample]) -> list[Judgment]:

@@ -4,7 +4,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from cosample_jax import progress
+from cosample_jax import hosts, progress
 from cosample_jax.errors import UserError
 from cosample_jax.grading import equivalence
 from cosample_jax.records import Grade, Problem, Sample, Store, key, to_records
@@ -16,7 +16,7 @@ _PART = 5_000
 
 
 def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], task: equivalence.Task) -> dict:
-    """Grades every sample of a pool of `task` that has no grade yet.
+    """Grades every sample of a pool of `task` that has no grade yet, in one process.
 
     Returns the counts of the WHOLE pool: 'graded', 'correct', 'no_marker', 'ungraded', and 'markers', how
     often each was the one that counted.
@@ -24,6 +24,10 @@ def grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], t
     Raises:
         UserError: a sample of a problem that is not in `problems`.
     """
+    return hosts.alone(_grade_pool, workdir, purpose, model, problems, task)
+
+
+def _grade_pool(workdir, purpose: str, model: str, problems: Iterable[Problem], task: equivalence.Task) -> dict:
     by_id = {problem.id: problem for problem in problems}
     grades = workdir.grades(purpose, model)
 
@@ -82,7 +86,9 @@ def fill(
     work: Callable[[list[Sample]], list],
     title: str,
 ) -> None:
-    """Appends `work(part)` to `store`, part by part, for the samples whose key it does not have."""
+    """Appends `work(part)` to `store`, part by part, for the samples whose key it does not have. All processes work
+    where several do; one writes.
+    """
     done = store.keys()
     missing = [sample for sample in samples if key(sample) not in done]
     unknown = next((sample for sample in missing if sample.problem_id not in by_id), None)
@@ -100,6 +106,6 @@ def fill(
             )
         for start in range(0, len(missing), _PART):
             part = missing[start : start + _PART]
-            store.append(work(part))
+            hosts.alone(store.append, work(part))
             if bar:
                 bar.advance(len(part))

@@ -6,6 +6,7 @@ Beside the parts of each pool lies ``prompt.json``, what all its samples were as
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
+from cosample_jax import hosts
 from cosample_jax.errors import UserError
 from cosample_jax.records import Problem, read_json, write_json
 from cosample_jax.sampling.policy import SamplingSettings
@@ -50,12 +51,15 @@ def described(template: Template, shots: Sequence[Problem]) -> dict:
 
 
 def store_prompt(directory, template: Template, shots: Sequence[Problem]) -> None:
-    """Writes the prompt of the pool in `directory`, before anything is sampled.
+    """Writes the prompt of the pool in `directory`, before anything is sampled (one process does).
 
     Raises:
         UserError: what is there already was asked otherwise.
     """
-    path, wanted = directory / 'prompt.json', described(template, shots)
+    hosts.alone(_store_prompt, directory / 'prompt.json', described(template, shots))
+
+
+def _store_prompt(path, wanted: dict) -> None:
     if not path.exists():
         write_json(path, wanted)
         return

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from cosample_jax import preemption, sharding
+from cosample_jax import hosts, preemption
 from cosample_jax.progress import Bar
 from cosample_jax.records import Sample, Store
 from cosample_jax.sampling.engine import Engine
@@ -47,7 +47,7 @@ def fill_pool(
         clock: Seconds, for `commit_seconds`.
     """
     have = store.keys()
-    sharding.wait_for_processes('the pool is read')  # before anybody writes: all must miss the same samples
+    hosts.wait('the pool is read')  # before anybody writes: all must miss the same samples
     missing = [r for r in requests if (r.problem_id, model, r.sample_index) not in have]
     batch: list[Sample] = []
     since = clock()
@@ -59,10 +59,10 @@ def fill_pool(
         batch.clear()
         store.append(samples)
 
-    with preemption.watch(sharding.any_process) as preempted:
+    with preemption.watch(hosts.any_process) as preempted:
         try:
             for done in engine.sample(missing, should_stop=preempted):
-                if sharding.is_mine(hash32(done.problem_id)):
+                if hosts.is_mine(hash32(done.problem_id)):
                     batch.append(_sample(done, model, text))
                 if bar is not None:
                     bar.advance(1, tokens=done.num_tokens)
@@ -70,7 +70,7 @@ def fill_pool(
                     flush()
         finally:
             flush()
-    sharding.wait_for_processes('the pool is filled')
+    hosts.wait('the pool is filled')
 
 
 def _sample(done: Finished, model: str, text: Callable[[Sequence[int]], str]) -> Sample:

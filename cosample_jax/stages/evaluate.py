@@ -8,7 +8,7 @@ the reasoning of the right greedy solutions is judged by each judge of the confi
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cosample_jax import cells, checkpoint, judges, memory, progress, sharding, tasks
+from cosample_jax import cells, checkpoint, hosts, judges, memory, progress, sharding, tasks
 from cosample_jax.analysis import votes
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -42,11 +42,11 @@ def run(config, workdir) -> dict:
                 results = {}
                 if subject.base or subject.record['trained']:
                     results = _Evaluation(subject, config, workdir, tokenizer, task).results(splits)
-                write_json(path, subject.record | {'results': results})
+                hosts.alone(write_json, path, subject.record | {'results': results})
             rows.append(read_json(path))
             bar.advance()
     _judge(config, workdir, splits, rows)
-    write_json(workdir.path('evaluate', 'results.json'), {'cells': rows})
+    hosts.alone(write_json, workdir.path('evaluate', 'results.json'), {'cells': rows})
     return {
         'models': len(rows),
         'tokens': sum(r['tokens'] + r.get('maj_tokens', 0) for row in rows for r in row['results'].values()),
@@ -95,12 +95,13 @@ class _Evaluation:
         self.template = tasks.template(config, tokenizer, config.models[subject.record['model']].chat)
         self.variant = gemma_config.variant(subject.variant)
         self.shots = asking.shots(workdir) if subject.base else []
+        self.mesh = sharding.run_mesh(config)
         if subject.base:
             directory = workdir.model_dir(subject.record['model'])
-            self.params = checkpoint.load_weights(directory, self.variant, model.compute_dtype())
+            self.params = checkpoint.load_weights(directory, self.variant, model.compute_dtype(), self.mesh)
         else:
             run = checkpoint.RunCheckpoints(workdir.cell_dir(self.cell) / subject.record['weights'])
-            self.params = run.load_best(self.variant, model.compute_dtype())
+            self.params = run.load_best(self.variant, model.compute_dtype(), self.mesh)
             run.close()
 
     def results(self, splits: dict[str, list[Problem]]) -> dict:
@@ -135,7 +136,7 @@ class _Evaluation:
         requests = asking.requests(self.template, problems, self.shots, lambda _: count)
         settings = asking.settings(self.config, self.template, purpose.split('-')[0], greedy)
         settings = memory.with_slots(settings, self.variant, self.config.mesh, requests)
-        engine = Engine(self.params, self.variant, settings, requests, sharding.run_mesh(self.config))
+        engine = Engine(self.params, self.variant, settings, requests, self.mesh)
         store = self.workdir.pool(purpose, self.cell)
         asking.store_prompt(store.directory, self.template, self.shots)
         fill_pool(store, engine, requests, text=self.template.text, model=self.cell)

@@ -16,7 +16,7 @@ import grain
 import jax
 import jax.numpy as jnp
 
-from cosample_jax import cells, checkpoint, devices, progress, sharding, tasks, training_sets
+from cosample_jax import cells, checkpoint, devices, hosts, progress, sharding, tasks, training_sets
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
@@ -46,7 +46,8 @@ def run(config, workdir) -> dict:
             path = _record_path(workdir, cell)
             if cell in undone:
                 validation = validations[config.models[cell.model].chat]
-                write_json(path, _train_cell(cell, config, workdir, lessons[learned[cell]], validation, bar))
+                record = _train_cell(cell, config, workdir, lessons[learned[cell]], validation, bar)
+                hosts.alone(write_json, path, record)
             record = read_json(path)
             counters['cells'] += 1
             counters['not_trained'] += not record['trained']
@@ -137,7 +138,8 @@ def _train_cell(cell: cells.Cell, config, workdir, lessons: Lessons, validation:
                 on_progress=show,
             )
             best = {'best_step': result.best['step'], 'validation_accuracy': result.best['accuracy']}
-            write_json(done, {'learning_rate': rate, 'tokens': result.tokens, **best, 'history': result.history})
+            told = {'learning_rate': rate, 'tokens': result.tokens, **best, 'history': result.history}
+            hosts.alone(write_json, done, told)
         else:
             bar.advance(steps)
         checkpoint.drop_state(directory)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from cosample_jax import checkpoint, embedded, remotes, sharding, tasks
+from cosample_jax import checkpoint, embedded, hosts, remotes, sharding, tasks
 from cosample_jax import config as config_lib
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import config as gemma_config
@@ -18,17 +18,39 @@ TOKENIZER_DOCUMENTS = 20_000
 
 
 def run(config, workdir) -> dict:
-    task = tasks.get(config.task.name)
-    # Before anything is written: these are refused in a second or not at all.
-    equivalence.readiness(task)
-    judge.names(config, task)
     models = {config_lib.field_of(name): (name, entry) for name, entry in config_lib.own_weights(config).items()}
-    given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
     found = {
         name: _open(f'{who}.init', entry)
         for who, (name, entry) in models.items()
         if entry.init not in ('package', 'pretrain') and not checkpoint.has_weights(workdir.model_dir(name))
     }
+    counters = hosts.alone(_prepare_texts, config, workdir)
+    tokenizer = tokenizer_lib.Tokenizer(workdir.tokenizer_path)
+    imported = 0
+    for who, (name, entry) in models.items():
+        variant, mesh = gemma_config.variant(entry.variant), sharding.run_mesh(config)
+        tokenizer.check(variant, who)
+        if entry.init == 'pretrain' or checkpoint.has_weights(workdir.model_dir(name)):
+            continue
+        if entry.init == 'package':
+            params = embedded.load_weights(entry.variant, variant, mesh)
+            lineage = {'source': f'package:{entry.variant}'}
+        else:
+            _check_lineage(f'{who}.init', entry.init, tokenizer)
+            params = weights.load(found[name], variant, mesh=mesh, description=f'read {entry.variant}')
+            lineage = {'source': str(entry.init), 'format': found[name].format}
+        lineage |= {'variant': entry.variant, 'tokenizer': tokenizer.fingerprint}
+        checkpoint.save_weights(workdir.model_dir(name), params, lineage)
+        imported += 1
+    return counters | {'models_imported': imported}
+
+
+def _prepare_texts(config, workdir) -> dict:
+    """The problems and the tokenizer; what refuses the run does so before anything is written."""
+    task = tasks.get(config.task.name)
+    equivalence.readiness(task)
+    judge.names(config, task)
+    given = None if workdir.tokenizer_path.exists() else tokenizer_lib.given(config)
     for name in config_lib.api_models(config):
         print(f'{config_lib.field_of(name)}: {remotes.check(config, name)}')
     splits = tasks.build(config)
@@ -39,20 +61,6 @@ def run(config, workdir) -> dict:
         workdir.write_problems(split, problems)
     _prepare_tokenizer(config, workdir, task, given)
     tokenizer = tokenizer_lib.Tokenizer(workdir.tokenizer_path)
-    imported = 0
-    for who, (name, entry) in models.items():
-        variant = gemma_config.variant(entry.variant)
-        tokenizer.check(variant, who)
-        if entry.init == 'pretrain' or checkpoint.has_weights(workdir.model_dir(name)):
-            continue
-        if entry.init == 'package':
-            params = embedded.load_weights(entry.variant, variant)
-            lineage = {'source': f'package:{entry.variant}'}
-        else:
-            params, lineage = _import(f'{who}.init', found[name], entry, config, tokenizer)
-        lineage |= {'variant': entry.variant, 'tokenizer': tokenizer.fingerprint}
-        checkpoint.save_weights(workdir.model_dir(name), params, lineage)
-        imported += 1
     lengths = [
         len(tokenizer.encode(p.question)) + len(tokenizer.encode(p.solution)) for ps in splits.values() for p in ps
     ]
@@ -60,7 +68,6 @@ def run(config, workdir) -> dict:
         'problems': {split: len(problems) for split, problems in splits.items()},
         'left_out': notes,
         'longest_problem_tokens': int(np.max(lengths)),
-        'models_imported': imported,
     }
 
 
@@ -90,14 +97,6 @@ def _open(who: str, entry) -> weights.Checkpoint:
     except UserError as error:
         raise UserError(f'{who}: {error} (`cosample doctor` with this configuration tells how to get them)') from None
     return found
-
-
-def _import(who: str, found: weights.Checkpoint, entry, config, tokenizer: tokenizer_lib.Tokenizer):
-    """(weights, lineage) of a model's checkpoint, split over the run's mesh."""
-    _check_lineage(who, entry.init, tokenizer)
-    variant, mesh = gemma_config.variant(entry.variant), sharding.run_mesh(config)
-    params = weights.load(found, variant, mesh=mesh, description=f'read {entry.variant}')
-    return params, {'source': str(entry.init), 'format': found.format}
 
 
 def _check_lineage(who: str, path, tokenizer: tokenizer_lib.Tokenizer) -> None:

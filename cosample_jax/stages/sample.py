@@ -5,10 +5,13 @@ run has are not drawn again (config.sampling.pools). Recipes that spread their s
 """
 
 import time
+from collections.abc import Callable
 
 import jax
 
-from cosample_jax import allocating, cells, progress, reuse, sharding
+from cosample_jax import allocating, cells, hosts, progress, reuse, sharding
+from cosample_jax import config as config_lib
+from cosample_jax.sampling.policy import hash32
 from cosample_jax.writers import Writer
 
 # Of the counters of an API; the ledger has all.
@@ -17,32 +20,64 @@ _OF_APIS = ('requests', 'retries', 'usd', 'blocked', 'empty')
 
 def run(config, workdir) -> dict:
     counters = {}
-    mesh = sharding.run_mesh(config)
-    problems = workdir.problems('train')
     for source in cells.sources(config):
-        writer = Writer(config, workdir, source, cells.pool_counts(config, source, problems).__getitem__)
-        store, requests = writer.store, writer.requests
-        reused = reuse.take(config, workdir, source, requests) if config.sampling.pools else 0
-        engine = writer.engine if writer.missing(requests) else None  # nothing is loaded, nobody is asked for nothing
-        start = time.monotonic()
-        with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=len(store)) as bar:
-            if engine:
-                writer.fill(requests, bar)
-        seconds = time.monotonic() - start
-        table = store.table()
-        counters[source] = {
-            'samples': len(requests),
-            'reused': reused,
-            'tokens': sum(table.column('num_tokens').to_pylist()),
-            'truncated': table.column('finish').to_pylist().count('length'),
-        }
-        if engine and writer.is_remote:
-            counters[source] |= {name: engine.counters.get(name, 0) for name in _OF_APIS}
-        elif engine:
-            counters[source] |= engine.usage.shares() | _chip_time(seconds, engine.usage.drawn, mesh)
-    for name, recipe in config.recipes.items():
-        if recipe.allocation != 'uniform' and not workdir.allocation(name).exists():
+        if config_lib.endpoint(config, source) is not None:
+            counters[source] = hosts.alone(_draw, config, workdir, source)  # an API is asked by one process
+        else:
+            counters[source] = _draw(config, workdir, source)
+    for name, recipe in config_lib.adaptive(config).items():
+        if not workdir.allocation(name).exists():
             allocating.allocate(config, workdir, name, recipe.allocation, recipe.samples)
+    return counters
+
+
+def run_shard(config, workdir, shard: int, shards: int) -> list[str]:
+    """Draws the samples of every `shards`-th problem; returns the sources whose pools are not complete.
+
+    Models behind an API are left to the stage: one process asks them. So are allocations, which look at all problems.
+    """
+    sources = cells.sources(config)
+    for source in sources:
+        if config_lib.endpoint(config, source) is None:
+            _draw(config, workdir, source, lambda problem_id: hash32(problem_id) % shards == shard)
+    return [source for source in sources if hosts.alone(_is_missing, config, workdir, source)]
+
+
+def _is_missing(config, workdir, source: str) -> bool:
+    writer = _writer(config, workdir, source)
+    return writer.missing(writer.requests)
+
+
+def _writer(config, workdir, source: str) -> Writer:
+    counts = cells.pool_counts(config, source, workdir.problems('train'))
+    return Writer(config, workdir, source, counts.__getitem__)
+
+
+def _draw(config, workdir, source: str, is_wanted: Callable[[str], bool] = lambda _: True) -> dict:
+    """Fills the pool of a source, of the problems that are wanted; returns its counters."""
+    mesh = sharding.run_mesh(config)
+    writer = _writer(config, workdir, source)
+    store, requests = writer.store, [request for request in writer.requests if is_wanted(request.problem_id)]
+    reused = reuse.take(config, workdir, source, requests) if config.sampling.pools else 0
+    engine = writer.engine if writer.missing(requests) else None  # nothing is loaded, nobody is asked for nothing
+    start = time.monotonic()
+    wanted = {(request.problem_id, source, request.sample_index) for request in requests}
+    present = len(wanted & store.keys())
+    with progress.bar(f'sample {source}', total=len(requests), unit='samples', initial=present) as bar:
+        if engine:
+            writer.fill(requests, bar)
+    seconds = time.monotonic() - start
+    table = store.table()
+    counters = {
+        'samples': len(requests),
+        'reused': reused,
+        'tokens': sum(table.column('num_tokens').to_pylist()),
+        'truncated': table.column('finish').to_pylist().count('length'),
+    }
+    if engine and writer.is_remote:
+        counters |= {name: engine.counters.get(name, 0) for name in _OF_APIS}
+    elif engine:
+        counters |= engine.usage.shares() | _chip_time(seconds, engine.usage.drawn, mesh)
     return counters
 
 

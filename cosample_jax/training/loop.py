@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from cosample_jax import preemption, sharding
+from cosample_jax import hosts, preemption, sharding
 from cosample_jax.checkpoint import RunCheckpoints
 from cosample_jax.gemma import model
 from cosample_jax.gemma.config import GemmaConfig
@@ -106,7 +106,7 @@ def train(
         metrics = stack.enter_context(contextlib.closing(Metrics(directory, config, step, peak_flops, clock, rank)))
         if step:
             on_progress(step, {})  # what an earlier attempt did counts too
-        preempted = stack.enter_context(preemption.watch(sharding.any_process))
+        preempted = stack.enter_context(preemption.watch(hosts.any_process))
         while True:
             stop = preempted()
             if step > looked_at and (stop or step in due or step % METRICS_EVERY == 0 or step == steps):
@@ -126,7 +126,7 @@ def train(
                 del weights  # merged ones are a copy, which the steps to come have no room for
             # Only what was seen to be finite is saved: a NaN would be resumed from for ever. And by all processes or
             # none: each saves its part, and their clocks differ.
-            if step == looked_at > saved and (stop or sharding.any_process(clock() - saved_at >= STATE_INTERVAL_S)):
+            if step == looked_at > saved and (stop or hosts.any_process(clock() - saved_at >= STATE_INTERVAL_S)):
                 metrics.flush()
                 checkpoints.save_state(step, state, told)
                 saved, saved_at = step, clock()

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from cosample_jax import hosts
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import GemmaConfig
 from cosample_jax.records import commit, is_remote
@@ -49,7 +50,7 @@ class Metrics:
         self._pending: list[tuple[dict[str, Any], dict[str, jax.Array]]] = []
         self._flops, self._since = 0.0, 0.0
         self._board = None
-        if jax.process_index() == 0 and not is_remote(directory):
+        if hosts.index() == 0 and not is_remote(directory):
             import tensorboardX
 
             board = self._directory / 'tensorboard'
@@ -97,7 +98,7 @@ class Metrics:
 
     def flush(self) -> None:
         """Writes the file."""
-        if jax.process_index() == 0:
+        if hosts.index() == 0:
             lines = [json.dumps(row) + '\n' for _, row in sorted(self._rows.items())]
             commit(self._path, ''.join(lines).encode())
         if self._board is not None:

@@ -12,12 +12,13 @@ directory, count, index, port, sigterm = sys.argv[1], *map(int, sys.argv[2:])
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={4 // count}'
 
-import jax  # noqa: E402
+from cosample_jax import hosts  # noqa: E402
 
-if count > 1:
-    jax.distributed.initialize(f'localhost:{port}', count, index)
+hosts.join(f'localhost:{port}', count, index)
 
 import dataclasses  # noqa: E402
+
+import jax  # noqa: E402
 
 from cosample_jax import embedded, memory, preemption, sharding  # noqa: E402
 from cosample_jax.gemma import model  # noqa: E402

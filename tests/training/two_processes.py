@@ -11,16 +11,16 @@ directory, count, index, port, last = sys.argv[1], *map(int, sys.argv[2:])
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={4 // count}'
 
-import jax  # noqa: E402
+from cosample_jax import hosts  # noqa: E402
 
-if count > 1:
-    jax.distributed.initialize(f'localhost:{port}', count, index)
+hosts.join(f'localhost:{port}', count, index)
 
 import hashlib  # noqa: E402
 import itertools  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from jax.experimental import multihost_utils  # noqa: E402
