@@ -26,7 +26,8 @@ from cosample_jax.sampling.remote import Patience, Remote
 from cosample_jax.sampling.schedule import Request
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tests'))
-from api_server import FAULTS, ApiServer, Plan, random_faults
+from api_parts import FAULTS, Plan, random_faults
+from api_server import ApiServer
 
 PRICE = Price(input=1.25, output=10.0, batch_discount=0.5, cached=0.125)
 SAME_FOR_ALL = ('quota', 'unauthorized', 'forbidden', 'missing', 'bad_request')  # no 1,000 requests get past these

@@ -13,12 +13,13 @@ configs/arithmetic.py with the same size, text for text, as `cosample serve` dra
 the prices are 0, and counts are matched by the sizes of the models, which are known here.
 
 Result of demo: all 10,240 texts are those of the local run, and so is the sum of their tokens. Cost: 1,536 requests; on
-2 CPU cores with the server and other work on them sampling took 118 s, 55 samples/s.
+2 CPU cores with the server and other work on them sampling took 118 s.
 """
 
 from pathlib import Path
 
 from cosample_jax import config as config_lib
+from cosample_jax import config_schema
 
 
 def get_config(arg: str | None = None):
@@ -29,6 +30,6 @@ def get_config(arg: str | None = None):
     config = config_lib.load(f'{Path(__file__).with_name("arithmetic.py")}:size={args.size}')
     config.name = f'arithmetic-remote-{args.size}'
     for source in config.roles.sources:
-        config_lib.use_api(config, source, f'openai:{source}@{args.url}', chat=False, samples=args.samples)
+        config_schema.use_api(config, source, f'openai:{source}@{args.url}', chat=False, samples=args.samples)
     config.roles.trained = ('student',)
     return config

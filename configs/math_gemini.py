@@ -27,6 +27,7 @@ Cost: `cosample plan` prints it. Result: not run, it needs a key and an accelera
 from pathlib import Path
 
 from cosample_jax import config as config_lib
+from cosample_jax import config_schema
 from cosample_jax.config import recipe
 
 _PAPER = {'as_of': '2024-08-29', 'source': "output prices in the paper's ratio of 35 : 1, arXiv 2408.16737"}
@@ -69,7 +70,7 @@ def get_config(arg: str | None = None):
     config.roles.trained = ('student',)
     for source, name in zip(('weak', 'strong'), PAIRS[args.pair], strict=True):
         thinking = THINKING.get(name, '')
-        config_lib.use_api(config, source, f'gemini:{name}', batch=args.batch, samples=5, thinking=thinking)
+        config_schema.use_api(config, source, f'gemini:{name}', batch=args.batch, samples=5, thinking=thinking)
         config.models[source].price.update(PRICES[name])
     config.sampling.max_new_tokens = 1024
     config.sampling.pools = args.pools

@@ -3,7 +3,8 @@
 import re
 
 from cosample_jax import endpoints
-from cosample_jax.config import (
+from cosample_jax.config import get
+from cosample_jax.config_schema import (
     ALLOCATIONS,
     FILTERS,
     JUDGE,
@@ -14,7 +15,6 @@ from cosample_jax.config import (
     SNAPSHOTS,
     SPLITS,
     TASKS,
-    get,
 )
 from cosample_jax.errors import UserError, did_you_mean
 

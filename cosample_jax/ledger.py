@@ -115,12 +115,6 @@ class Ledger:
         """The job was collected."""
         self._note({'event': 'ended', 'job': job, 'how': how})
 
-    def close(self) -> None:
-        with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
-
     def _spent(self) -> float:
         settled = sum(account.usd + account.at_risk for account in self._accounts.values())
         return settled + sum(most for _, most in self._open.values())

@@ -52,7 +52,7 @@ def check(config, name: str) -> str:
         What was found, in a few words.
 
     Raises:
-        UserError: it cannot; or its price is unknown, and it asks for one.
+        UserError: it cannot.
     """
     entry = config_lib.all_models(config)[name]
     asked = {'temperature': 0, 'top_k': 0, 'top_p': 1, 'max_new_tokens': 1, 'stop_strings': (), 'thinking': ''}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cosample_jax import cells, devices, memory, roofline, sharding
+from cosample_jax import cells, config_schema, devices, memory, roofline, sharding
 from cosample_jax import config as config_lib
 from cosample_jax.budget import Cost, Lengths, chip_cost, flops_cost, matched, params_cost, price_cost
 from cosample_jax.gemma.config import variant
@@ -107,7 +107,7 @@ def section(
     for told, lengths in everything.items():
         of_models = {model: lengths[model] for model in models}
         costs = lens_costs(config, of_models, measured, slice_)
-        for level in config_lib.LEVELS:
+        for level in config_schema.LEVELS:
             drawn = {
                 model: sum(cells.sample_count(config, model, level, each) for each in problem_ids) for model in models
             }
@@ -306,7 +306,7 @@ def _costs_table(section: dict):
     matches = {(row['lens'], row['lengths'], row['budget'], row['model']): row for row in section['matched']}
     for lens in section['rows'][0]['cost']:
         for told in section['lengths']:
-            for level in config_lib.LEVELS:
+            for level in config_schema.LEVELS:
                 cells_ = []
                 for model in others:
                     row, match = rows[told, level, model], matches[lens, told, level, model]

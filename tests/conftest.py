@@ -38,7 +38,8 @@ def _share(name: str):
     spec.loader.exec_module(sys.modules[name])
 
 
-_share('api_server')
+for _name in ('api_parts', 'api_openai', 'api_gemini', 'api_server'):
+    _share(_name)
 _share('hosts_run')
 
 # A busy machine is no failure: what hypothesis tries has no time limit.

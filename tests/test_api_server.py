@@ -11,7 +11,8 @@ from collections import Counter
 
 import openai
 import pytest
-from api_server import FAULTS, ApiServer, Plan, answer, prompt_of, random_faults, tokens
+from api_parts import FAULTS, Plan, answer, prompt_of, random_faults, tokens
+from api_server import ApiServer
 from google import genai
 from google.genai import errors, types
 

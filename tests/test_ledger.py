@@ -57,7 +57,6 @@ def test_another_attempt_counts_the_same(path):
     ledger.lost('b', 'cut', again=True)
     ledger.ask('b', 'weak', 1.0)
     ledger.refused('b', '500', again=False)
-    ledger.close()
     other = Ledger(path)
     assert other.accounts() == ledger.accounts() and other.spent == ledger.spent
     assert other.answers()['a']['samples'] == [[0, 'text', 'stop', 5]]
@@ -66,7 +65,6 @@ def test_another_attempt_counts_the_same(path):
 def test_what_a_kill_left_open_may_have_been_charged_for(path):
     ledger = Ledger(path)
     ledger.ask('a', 'weak', 1.0)
-    ledger.close()
     again = Ledger(path, limit=1.5)
     assert again.spent == 1.0 and again.accounts()['weak'].lost == 1
     assert not again.ask('a', 'weak', 1.0)
@@ -79,7 +77,6 @@ def test_requests_of_a_job_are_open_until_it_is_collected(path):
     for each in 'abc':
         ledger.ask(each, 'weak', 1.0)
     ledger.began('job-1', 'weak', {'a': ['p', [0]], 'b': ['p', [1]]}, purpose='train', at=0)
-    ledger.close()
     again = Ledger(path)
     assert list(again.jobs()) == ['job-1'] and again.jobs()['job-1']['ids']['b'] == ['p', [1]]
     assert again.accounts()['weak'].lost == 1  # c alone
@@ -94,7 +91,6 @@ def test_half_a_line_is_nobody_s(path, torn):
     ledger = Ledger(path)
     spend(ledger, 'a')
     ledger.ask('b', 'weak', 1.0)
-    ledger.close()
     path.write_bytes(path.read_bytes() + torn)
     again = Ledger(path)
     assert again.spent == 1.25

@@ -8,15 +8,15 @@ _BURST_S = 5.0  # of unused rate may be spent at once
 
 
 class Bucket:
-    """A token bucket: `take` waits until what is taken is there. A `rate` (a second) of 0 is no limit."""
+    """A token bucket, filled by `rate` a second; 0 is no limit. Nothing waits here: see `Rates`."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic):
         self._rate, self._clock = rate, clock
         self._room = max(1.0, rate * _BURST_S)
         self._level, self._at = self._room, clock()
 
-    def wait(self, amount: float) -> float:
-        """Takes `amount` and returns 0, or the seconds until it is worth asking again."""
+    def take(self, amount: float) -> float:
+        """Takes `amount` and returns 0, or takes nothing and returns the seconds until that is worth another try."""
         if not self._rate:
             return 0.0
         now = self._clock()
@@ -43,10 +43,10 @@ class Rates:
             with self._lock:
                 pause = self._quiet_until - self._clock()
                 if pause <= 0 and not counted:
-                    pause = self._requests.wait(1)
+                    pause = self._requests.take(1)
                     counted = pause <= 0
                 if pause <= 0:
-                    pause = self._tokens.wait(tokens)
+                    pause = self._tokens.take(tokens)
             if pause <= 0:
                 return True
             stop.wait(min(pause, 1.0))

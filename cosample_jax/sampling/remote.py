@@ -385,20 +385,22 @@ class Remote:
 
     def _most(self, ask: Ask) -> float:
         """US$ that a request can cost: a token has a byte at least, and a turn a few of its own."""
-        turns = ask.prompt if not isinstance(ask.prompt, str) else (('', ask.prompt),)
-        read = sum(len(text.encode()) + 16 for _, text in turns)
+        read = sum(len(text.encode()) + 16 for text in _texts(ask))
         return self._price.of(read, len(ask.indices) * self._settings.most_written, batch=self._api.batch)
 
     def _guessed(self, ask: Ask) -> float:
         """Tokens that count for a rate: a quarter of the prompt's characters, and all that may be written."""
-        turns = ask.prompt if not isinstance(ask.prompt, str) else (('', ask.prompt),)
-        return sum(len(text) for _, text in turns) / 4 + len(ask.indices) * self._settings.most_written
+        return sum(map(len, _texts(ask))) / 4 + len(ask.indices) * self._settings.most_written
 
     def _too_dear(self, ask: Ask) -> str:
         return (
             f'--max-spend: {self._ledger.spent:,.4f} US$ are spent, or may have been, and the next request to '
             f'{self._model} can cost {self._most(ask):,.4f}: raise it, and the same command continues'
         )
+
+
+def _texts(ask: Ask) -> list[str]:
+    return [ask.prompt] if isinstance(ask.prompt, str) else [text for _, text in ask.prompt]
 
 
 def _samples(ask: Ask, answer: Answer) -> list[list]:

@@ -3,7 +3,7 @@
 import jax
 
 from cosample_jax import checkpoint, progress, sharding, tasks
-from cosample_jax.config import MODELS
+from cosample_jax.config_schema import MODELS
 from cosample_jax.gemma import config as gemma_config
 from cosample_jax.gemma import model
 from cosample_jax.gemma.tokenizer import Tokenizer

@@ -17,7 +17,7 @@ import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
-from cosample_jax.config import SPLITS, TASKS
+from cosample_jax.config_schema import SPLITS, TASKS
 from cosample_jax.errors import UserError
 from cosample_jax.records import Problem
 from cosample_jax.tasks import api_prompts, prompts

@@ -3,7 +3,7 @@
 import pytest
 from serving_run import MODEL
 
-from cosample_jax import cells, stages
+from cosample_jax import cells, config_schema, stages
 from cosample_jax import config as config_lib
 from cosample_jax.workdir import Workdir
 from cosample_jax.writers import Writer
@@ -24,7 +24,7 @@ def drawn(server, repository, root, seed=0, samples=1):
     config = config_lib.load(f'{repository}/configs/arithmetic_remote.py:size=smoke,url={server.url}/v1')
     config.task.num_train, config.seed, config.roles.sources = 12, seed, (MODEL,)
     config.models[MODEL].api.samples = samples
-    config_lib.use_api(config, 'strong', f'openai:{MODEL}@{server.url}/v1')  # is asked nothing
+    config_schema.use_api(config, 'strong', f'openai:{MODEL}@{server.url}/v1')  # is asked nothing
     config = config_lib.finalize(config)
     workdir = Workdir(root)
     workdir.open(config)

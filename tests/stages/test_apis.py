@@ -4,10 +4,11 @@ import json
 import os
 
 import pytest
-from api_server import ApiServer, random_faults
+from api_parts import random_faults
+from api_server import ApiServer
 
 from cosample_jax import config as config_lib
-from cosample_jax import endpoints, ledger, models, stages
+from cosample_jax import config_schema, endpoints, ledger, models, stages
 from cosample_jax.commands import status
 from cosample_jax.errors import UserError
 from cosample_jax.sampling import remote as remote_lib
@@ -117,7 +118,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_made(tmp_path, answe
 
 
 def api(config, name, init, **fields):
-    config_lib.use_api(config, name, init)
+    config_schema.use_api(config, name, init)
     config.models[name].update(fields)
 
 

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from cosample_jax import config as config_lib
-from cosample_jax import overlap, tasks
+from cosample_jax import config_schema, overlap, tasks
 from cosample_jax.errors import UserError
 from cosample_jax.grading import answers
 from cosample_jax.tasks import math, math_files, prompts
@@ -207,7 +207,7 @@ def test_the_index_is_made_of_the_problems(rows, repository):
             subjects.setdefault((split == 'test', subject), []).append(entry)
     lines = [f'{key[1]} {" ".join(text for _, text in sorted(subjects[key]))}\n' for key in sorted(subjects)]
     assert (repository / 'cosample_jax' / 'data' / 'math_index.txt').read_text() == ''.join(lines)
-    assert tuple(math_files.SNAPSHOTS) == config_lib.SNAPSHOTS
+    assert tuple(math_files.SNAPSHOTS) == config_schema.SNAPSHOTS
 
 
 def test_another_edition_of_a_row_is_still_it(tmp_path, rows, expected):
