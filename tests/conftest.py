@@ -54,7 +54,7 @@ def _few_programs():
     """
     yield
     maps = Path('/proc/self/maps')
-    if 'jax' in sys.modules and maps.exists() and maps.read_bytes().count(b'\n') > 20_000:
+    if 'jax' in sys.modules and maps.exists() and maps.read_bytes().count(b'\n') > 35_000:
         sys.modules['jax'].clear_caches()
         gc.collect()
 

@@ -151,6 +151,7 @@ def test_what_is_cancelled_before_it_is_taken_is_not_begun(served, monkeypatch):
     assert len(told['kept']) == 2 and not told['gone'] and live._samples_open == 0
 
 
+@pytest.mark.slow
 def test_a_model_whose_prompts_have_nothing_in_common(served):
     engine, told = served.live._engines[0], queue.SimpleQueue()
     live = Live(engine.beside(prefix=(), question=PROMPT_TOKENS - 1), PROMPT_TOKENS, 100)

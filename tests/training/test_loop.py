@@ -154,7 +154,9 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize('killed_at', [2, 7, 11])
+@pytest.mark.parametrize(
+    'killed_at', [pytest.param(2, marks=pytest.mark.slow), 7, pytest.param(11, marks=pytest.mark.slow)]
+)
 def test_resumed_equals_uninterrupted_to_the_bit(params, tmp_path, killed_at):
     whole = run(params, tmp_path / 'whole')
 
@@ -200,6 +202,7 @@ def test_sigterm_saves_the_state_and_the_same_call_goes_on_from_it(params, tmp_p
     assert rows_of(tmp_path / 'cut') == rows_of(tmp_path / 'whole')
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_another_mesh(params, tmp_path):
     whole = run(params, tmp_path / 'whole', mesh=mesh_of(1, 4, 2))
 

@@ -310,6 +310,7 @@ def test_what_is_validated_and_saved_are_merged_weights_and_the_state_is_small(t
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) == 12 * lora.num_params(CONFIG, RANK) + 2 * 4
 
 
+@pytest.mark.slow
 def test_on_a_mesh_and_in_microbatches_a_run_is_the_same(tmp_path):
     mesh = sharding.make_mesh(SimpleNamespace(data=1, fsdp=2, tensor=2))
     one = run(tmp_path / 'one')
