@@ -4,12 +4,12 @@
     cosample plan   --config=configs/code.py:weights=weights,fsdp=8
     cosample run    --config=configs/code.py:weights=weights,fsdp=8 --workdir=runs/code
 
-  weights     directory that holds gemma2_9b, gemma2_27b and gemma_7b as downloaded (README, "Real Gemma weights")
+  weights     directory that holds gemma2_9b, gemma2_27b and gemma_7b as downloaded (docs/weights.md)
   manual_dir  directory with mbpp.jsonl and HumanEval.jsonl.gz; without it they are downloaded
   fsdp        devices the weights are split over;  tensor  devices the heads are split over
 
 Samples for MBPP's 374 training problems, with the three shots of the MBPP paper; validation on its own 90; tested on
-HumanEval's 164. A sample is right when its tests pass, in a sandbox that needs Linux (README, "Programs"): doctor says
+HumanEval's 164. A sample is right when its tests pass, in a sandbox that needs Linux (docs/sandbox.md): doctor says
 whether it works here. Budgets, temperature and fine-tuning are those of configs/gsm8k.py, ours where the paper is
 silent. The high budget's 6,000 steps are many passes over what 374 problems give: the best of ten checkpoints is taken.
 

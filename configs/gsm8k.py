@@ -4,7 +4,7 @@
     cosample plan   --config=configs/gsm8k.py:weights=weights,fsdp=8
     cosample run    --config=configs/gsm8k.py:weights=weights,fsdp=8 --workdir=runs/gsm8k
 
-  weights     directory that holds gemma2_9b, gemma2_27b and gemma_7b as downloaded (README, "Real Gemma weights")
+  weights     directory that holds gemma2_9b, gemma2_27b and gemma_7b as downloaded (docs/weights.md)
   manual_dir  directory with GSM8K's train.jsonl and test.jsonl; without it they are downloaded
   fsdp        devices the weights are split over;  tensor  devices the heads are split over
 

@@ -13,6 +13,7 @@ at this size. A source that solves nothing is a result too ("0 survivors, not tr
 """
 
 from cosample_jax import config as config_lib
+from cosample_jax import config_schema
 
 
 def get_config(arg: str | None = None):
@@ -29,26 +30,10 @@ def get_config(arg: str | None = None):
     config.task.num_functional = 0
     config.task.shots = ('train/5955', 'train/5492')  # short ones, two steps each
 
-    for name in config_lib.MODELS:
-        config.models[name].variant = f'mini_{name}'
-        config.models[name].init = 'pretrain'
-        config.pretrain.steps[name] = 250
-        config.pretrain.learning_rate[name] = 2e-2
-    config.pretrain.batch_tokens = 4096
-    config.pretrain.row_length = 512
-    config.pretrain.warmup_steps = 50
-
+    config_schema.pretrain_minis(config)
     config.roles.trained = ('student',)
-    config.budget.params = 'nominal'  # 1 : 3
-    config.models.weak.params_nominal = 1.0
-    config.models.strong.params_nominal = 3.0
     config.budget.levels = ('low',)
     config.budget.strong.high = 4
-
-    config.sampling.max_new_tokens = 160
-    config.finetune.row_length = 512
-    config.finetune.row_multiple = 8
-    config.finetune.learning_rate.student = (1e-3,)
     config.evaluate.splits = ('test',)
     config.evaluate.maj_problems = 50
     config.evaluate.maj_samples = 4

@@ -4,9 +4,9 @@ r"""The paper's MATH experiment with real Gemmas: weak Gemma 2 9B, strong Gemma 
     cosample plan   --config=configs/math.py:manual_dir=DIR,weights=weights,fsdp=8 --show-prompt
     cosample run    --config=configs/math.py:manual_dir=DIR,weights=weights,fsdp=8 --workdir=runs/math
 
-  manual_dir  directory with MATH, in any form (README, "Real problems"), and, unless they are to be downloaded, the
+  manual_dir  directory with MATH, in any form (docs/data.md), and, unless they are to be downloaded, the
               snapshots of Functional MATH
-  weights     directory that holds gemma2_9b, gemma2_27b and gemma_7b as downloaded (README, "Real Gemma weights")
+  weights     directory that holds gemma2_9b, gemma2_27b and gemma_7b as downloaded (docs/weights.md)
   fsdp        devices the weights are split over;  tensor  devices the heads are split over
   size        'tiny': three small Gemmas from scratch on 200 problems, to see real MATH pass on a laptop
 

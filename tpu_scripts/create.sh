@@ -14,7 +14,6 @@ for flag; do
   esac
 done
 load_env
-require_hosts
 TIER=${tier:-$TIER}
 
 disk=$NAME-data

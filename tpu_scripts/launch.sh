@@ -16,7 +16,6 @@ for flag; do
   esac
 done
 load_env
-require_hosts
 
 [[ $planned ]] || "$ROOM/fits.sh" ${DRY_RUN:+"$DRY_RUN"}
 count_workers

@@ -89,7 +89,6 @@ load_env() { # reads the env file and ends here, a line for each wrong value, wh
   if [[ ${ACCELERATOR-} && -z ${TOPOLOGY[$ACCELERATOR]-} ]]; then
     complain "ACCELERATOR=$ACCELERATOR is not known here: one of $(printf '%s\n' "${!TOPOLOGY[@]}" | sort -V | xargs)"
   fi
-  check MULTI_HOST 'yes|no' 'yes or no' optional
   check RUNTIME '[a-z0-9.-]+' 'a TPU software version, such as v2-alpha-tpuv5-lite' optional
   check TIER 'spot|on-demand' 'spot or on-demand'
   check DATA_DISK_GB '[1-9][0-9]+' 'GB, at least 10' optional
@@ -123,12 +122,6 @@ load_env() { # reads the env file and ends here, a line for each wrong value, wh
 }
 
 single_host() { [[ $ACCELERATOR =~ ^(v5litepod|v6e)-[148]$ || $ACCELERATOR =~ ^v(4|5p)-8$ ]]; }
-
-require_hosts() { # of what makes or starts something
-  single_host || [[ ${MULTI_HOST-} == yes ]] ||
-    fail 2 "ACCELERATOR=$ACCELERATOR has more than one host, and not every stage of cosample works on those yet" \
-      '(README.md, "Several hosts"): take one host, or set MULTI_HOST=yes'
-}
 
 # The slice
 

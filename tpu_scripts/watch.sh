@@ -19,7 +19,6 @@ for flag; do
   esac
 done
 load_env
-require_hosts
 
 if [[ $DRY_RUN ]]; then
   quoted gcloud storage ls "$WORKDIR/done/$(last_stage).json"

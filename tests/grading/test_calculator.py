@@ -186,7 +186,7 @@ def solutions(shared_data):
 
 
 def test_gold_solutions_of_gsm8k_are_not_flagged_and_planted_errors_are(shared_data):
-    """A fifth of them. The flagged ones have errors of their own but for about six in 8,792 (README)."""
+    """A fifth of them. The flagged ones have errors of their own but for about six in 8,792 (docs/grading.md)."""
     texts = list(solutions(shared_data))[::5]
     verdicts = [calculator.check(text)[0] for text in texts]
     assert verdicts.count('wrong') <= 0.005 * len(texts)

@@ -149,7 +149,7 @@ SCENARIOS = {
         'create, reach on 0-3 (5 times), sleep 15 (4 times)',
         3,
         ('[worker 2] ssh: connect', 'worker 2 of slice-1 cannot be reached'),
-        {'ACCELERATOR': 'v5p-32', 'MULTI_HOST': 'yes'},
+        {'ACCELERATOR': 'v5p-32'},
     ),
     'ssh comes up late': Scenario(
         {'slices': [{'ssh': {'0': 2}}]},
