@@ -63,6 +63,8 @@ bench-sft: $(VENV)-gemma/.installed-peers
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
 
 # The real TPU compiler, on a machine without a TPU. It stays out of the environment, where JAX would look for a TPU with it.
 tpu-compile: $(VENV)/libtpu

@@ -13,6 +13,15 @@ Each is loaded when it is first used, so importing the package costs nothing.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what editors and type checkers see
+    from cosample_jax.errors import UserError as UserError
+    from cosample_jax.notebook.budgets import matched_counts as matched_counts
+    from cosample_jax.notebook.prediction import predict as predict
+    from cosample_jax.notebook.running import execute as execute
+    from cosample_jax.notebook.running import load_config as load_config
+    from cosample_jax.notebook.runs import open_run as open_run
 
 __version__ = '0.1.0'
 
@@ -27,7 +36,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}: it has {", ".join(__all__)}')
     return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)

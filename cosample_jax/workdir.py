@@ -64,6 +64,8 @@ class Workdir:
         from etils import epath
 
         self.root = epath.Path(root)
+        if is_remote(root):
+            _list_anew()
         self._process, self._max_spend = process, max_spend
 
     def open(self, config) -> None:
@@ -238,6 +240,14 @@ class Workdir:
     def _fix(self) -> str:
         # With a DONE marker in place the stage would be skipped and the part never made anew.
         return f'remove {self.path("done")} and run the same command again (finished work is kept)'
+
+
+def _list_anew() -> None:
+    """gcsfs keeps what it has listed until it writes there itself: it would not see the parts of other hosts."""
+    with contextlib.suppress(ImportError):  # which epath reports when it is used, with what to install
+        import fsspec.config
+
+        fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
 
 
 def environment() -> dict:

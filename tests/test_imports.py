@@ -150,9 +150,15 @@ def modules():
 
 
 def imported(path):
-    """The modules of this package that a file imports, at any depth of nesting, relative to the package."""
+    """The modules of this package that a file imports, at any depth of nesting, relative to the package. What only type
+    checkers see is not imported.
+    """
     known = {name for name, _ in modules()}
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    tree.body = [
+        node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING')
+    ]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -89,7 +89,7 @@ def _lengths(name: str, prefix: float, question: float, solution: float) -> budg
         ) from None
 
 
-def _costs(models, lengths) -> dict[str, dict[str, budget.Cost]]:
+def _costs(models: Mapping[str, Mapping], lengths: Mapping[str, budget.Lengths]) -> dict[str, dict[str, budget.Cost]]:
     """lens -> model -> cost, of the lenses that something is known for of every model."""
     costs = {}
     params = {name: _params(known) for name, known in models.items()}

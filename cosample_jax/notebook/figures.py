@@ -2,6 +2,8 @@
 
 import html
 import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 from cosample_jax.errors import UserError, did_you_mean
 from cosample_jax.report.page import Markup
@@ -15,18 +17,20 @@ class Figures(dict):
         rows: name -> the rows that it was drawn from.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.captions: dict[str, str] = {}
         self.rows: dict[str, list[dict]] = {}
 
-    def __call__(self, name: str, figure, alt: str, caption, rows, single: bool = False) -> Markup:
+    def __call__(
+        self, name: str, figure: Any, alt: str, caption: Any, rows: Iterable[dict], single: bool = False
+    ) -> Markup:
         self[name] = figure
         self.captions[name] = html.unescape(re.sub(r'<[^>]*>', '', str(caption)))
         self.rows[name] = list(rows)
         return Markup('')
 
-    def __missing__(self, name: str):
+    def __missing__(self, name: str) -> NoReturn:
         raise UserError(f'there is no figure {name!r}{did_you_mean(name, self)}')
 
     def _repr_html_(self) -> str:

@@ -2,13 +2,15 @@
 
 import html
 
+from ml_collections import ConfigDict
+
 from cosample_jax import compiled
 from cosample_jax.notebook.rows import Rows
 
 _GIB = 2**30
 
 
-def predict(config, topology: str = '', workdir: str = '') -> 'Prediction':
+def predict(config: ConfigDict, topology: str = '', workdir: str = '') -> 'Prediction':
     """What a run of this configuration would cost, and whether it fits, before anything is spent.
 
     Args:

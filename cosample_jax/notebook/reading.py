@@ -16,7 +16,7 @@ class Reading:
 
     def __init__(self, problem: Problem, samples: Rows, each: int):
         self.problem = problem
-        self._columns = {model: [] for model in dict.fromkeys(row['model'] for row in samples)}
+        self._columns: dict[str, list[dict]] = {model: [] for model in dict.fromkeys(row['model'] for row in samples)}
         for model, column in self._columns.items():
             column += _spread([row for row in samples if row['model'] == model], each)
 
@@ -65,7 +65,7 @@ def _verdicts(row: dict) -> list[tuple[str, str]]:
 
 def _spread(rows: list[dict], count: int) -> list[dict]:
     """So many, one of each kind and then the others, in the order of sampling."""
-    firsts = {}
+    firsts: dict[str, dict] = {}
     for row in rows:
         firsts.setdefault(kind(row), row)
     first = list(firsts.values())

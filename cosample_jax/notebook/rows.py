@@ -32,7 +32,7 @@ class Rows(list):
         super().__init__(rows)
         self.title, self.note = title, note
 
-    def __getitem__(self, place):
+    def __getitem__(self, place: Any) -> Any:
         found = super().__getitem__(place)
         return Rows(found, self.title, self.note) if isinstance(place, slice) else found
 
@@ -59,13 +59,13 @@ class Rows(list):
         self._require(name)
         return [row[name] for row in self]
 
-    def to_arrow(self):
+    def to_arrow(self) -> Any:
         """As a pyarrow.Table; what is not known ('') is null in columns of numbers."""
         import pyarrow as pa
 
         return pa.Table.from_pylist([{n: None if _blank(v, self, n) else v for n, v in row.items()} for row in self])
 
-    def to_pandas(self):
+    def to_pandas(self) -> Any:
         """As a pandas.DataFrame; needs pandas, which this package does not."""
         return self.to_arrow().to_pandas()
 
@@ -77,7 +77,7 @@ class Rows(list):
         return as_html(self, self.title, self.note)
 
 
-def _blank(value, rows: Rows, name: str) -> bool:
+def _blank(value: Any, rows: Rows, name: str) -> bool:
     return value == '' and any(row[name] != '' and not isinstance(row[name], str) for row in rows)
 
 
@@ -104,14 +104,14 @@ def as_html(rows: list[dict], title: str = '', note: str = '') -> str:
     return f'{head}<div style="overflow-x:auto">{table}</div>{more}{foot}'
 
 
-def _cell(value, align: str) -> str:
+def _cell(value: Any, align: str) -> str:
     text = shown(value)
     long = isinstance(value, str) and len(value) > _LONG
     wrap = 'white-space:pre-wrap;min-width:16rem;max-width:36rem' if long else 'white-space:nowrap'
     return f'<td style="{_CELL};text-align:{align};{wrap}">{html.escape(text)}</td>'
 
 
-def shown(value) -> str:
+def shown(value: Any) -> str:
     """A value as a table has it: four digits of a real number, 'yes' and 'no', nothing for what is not known."""
     if value is None or value == '':
         return ''

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 import cosample_jax
 from cosample_jax import compiled
 from cosample_jax import config as config_lib
@@ -12,7 +14,7 @@ from cosample_jax.notebook.runs import Run, open_run
 from cosample_jax.workdir import Workdir
 
 
-def load_config(spec: str, **overrides: Any):
+def load_config(spec: str, **overrides: Any) -> ConfigDict:
     """The finalized configuration of a file, with fields overridden by their dotted names.
 
     Args:
@@ -46,7 +48,7 @@ def load_config(spec: str, **overrides: Any):
     return config_lib.finalize(config)
 
 
-def execute(stage: str | Sequence[str], config, workdir: str) -> Run:
+def execute(stage: str | Sequence[str], config: ConfigDict, workdir: str) -> Run:
     """Runs a stage in `workdir`, several in their order, or with 'run' all of them; what is done is not done again.
 
     Args:

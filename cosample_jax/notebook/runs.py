@@ -1,8 +1,10 @@
 """A run as a notebook reads it. No JAX until something is generated or a figure is drawn."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from cosample_jax import compiled, records
+from ml_collections import ConfigDict
+
+from cosample_jax import compiled, config_schema, records
 from cosample_jax import config as config_lib
 from cosample_jax.analysis import agreement, outcomes, quality, tables
 from cosample_jax.analysis.pools import Pool
@@ -46,7 +48,7 @@ class Run:
         config: Its finalized configuration.
     """
 
-    def __init__(self, workdir: Workdir, config):
+    def __init__(self, workdir: Workdir, config: ConfigDict) -> None:
         self.config = config
         self._workdir = workdir
 
@@ -175,7 +177,10 @@ class Run:
         return self._curve('coverage', k, purpose)
 
     def diversity(
-        self, k: int | Iterable[int] | Mapping[str, int] | None = None, purpose: str = 'train', computations=False
+        self,
+        k: int | Iterable[int] | Mapping[str, int] | None = None,
+        purpose: str = 'train',
+        computations: bool = False,
     ) -> Rows:
         """diversity@k, how many different right solutions of a problem k samples are expected to hold; `k` as in
         `coverage`. Different as texts or, with `computations`, as sequences of numbers and operators.
@@ -276,7 +281,7 @@ class Run:
         _, drawn = generate.solutions(self.config, self._workdir, model, problem, n)
         return Rows(drawn, f'{model}: {problem.question}')
 
-    def _curve(self, metric: str, k, purpose: str) -> Rows:
+    def _curve(self, metric: str, k: int | Iterable[int] | Mapping[str, int] | None, purpose: str) -> Rows:
         curves = self._curves(purpose)
         ends = {row['model']: row['k'] for row in curves}
         if k is None:
@@ -318,7 +323,7 @@ class Run:
         if not names:
             near = did_you_mean(purpose, dict.fromkeys(pools.column('purpose')))
             raise UserError(f'{self._workdir.root} has no {purpose} samples{near}')
-        order = list(config_lib.MODELS)
+        order = list(config_schema.MODELS)
         return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
     def _require(self, purpose: str, model: str) -> None:
@@ -327,7 +332,7 @@ class Run:
             raise UserError(f'{model!r} has no {purpose} samples{did_you_mean(model, names)}')
 
 
-def _by_key(store: records.Store, columns) -> dict[tuple, tuple]:
+def _by_key(store: records.Store, columns: Sequence[str]) -> dict[tuple, tuple]:
     """(problem id, index) -> the values of these columns."""
     table = store.table(columns)
     rows = zip(*(table.column(name).to_pylist() for name in ('problem_id', 'sample_index', *columns)), strict=True)
