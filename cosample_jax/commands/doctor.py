@@ -71,7 +71,8 @@ def main(args) -> None:
     Raises:
         UserError: something FAILs.
     """
-    checks = [*_software(), *_extras(), *_devices(args.config), _disk(args.config, args.workdir), _compile_cache()]
+    checks = [*_software(), _extras(), *_devices(args.config), _disk(args.config, args.workdir), _compile_cache()]
+    checks.append(_credentials())
     if args.config is not None:
         checks += [_tokenizer(args.config, args.workdir), *_models(args.config, args.workdir), _data(args.config)]
         checks.append(_grading(args.config))
@@ -150,16 +151,42 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.match(r'[\d.]*', version)[0].split('.')[:3] if part)
 
 
-def _extras() -> list[Check]:
-    checks = []
+def _extras() -> Check:
+    """Which are installed, with their versions, and what those that are not would be for."""
+    there, missing = [], []
     for extra, (packages, purpose) in EXTRAS.items():
-        versions = {package: _version(package) for package in packages}
-        missing = [package for package, version in versions.items() if not version]
-        detail = ', '.join(f'{package} {version}' for package, version in versions.items() if version)
-        if missing:
-            detail = '; '.join(filter(None, [detail, f'without {", ".join(missing)} (for {purpose})']))
-        checks.append(Check(f'extra {extra}', OK, detail))
-    return checks
+        versions = [f'{package} {_version(package)}' for package in packages if _version(package)]
+        if len(versions) == len(packages):
+            there.append(f'{extra} ({", ".join(versions)})')
+        else:
+            missing.append(f'{extra} ({purpose})')
+    told = [', '.join(there), f'not installed: {", ".join(missing)}' if missing else '']
+    return Check('extras', OK, '; '.join(filter(None, told)))
+
+
+def _credentials() -> Check:
+    """Where keys and logins are set up; nothing is told of them, and nobody is asked whether they are good."""
+    places = {
+        'Hugging Face': sources.huggingface_token(),
+        'Kaggle': sources.kaggle_token(),
+        'Google Cloud': _google_login(),
+        'Gemini': '$GEMINI_API_KEY' if os.environ.get('GEMINI_API_KEY') else '',
+        'OpenAI': '$OPENAI_API_KEY' if os.environ.get('OPENAI_API_KEY') else '',
+    }
+    none = [name for name, place in places.items() if not place]
+    told = [*(f'{name} ({place})' for name, place in places.items() if place)]
+    return Check('credentials', OK, '; '.join([*told, *([f'none for {", ".join(none)}'] if none else [])]))
+
+
+def _google_login() -> str:
+    """Of applications, which gs:// paths take; on a TPU VM it is the machine's own."""
+    if path := os.environ.get('GOOGLE_APPLICATION_CREDENTIALS'):
+        return path
+    folder = Path(os.environ.get('CLOUDSDK_CONFIG') or Path.home() / '.config' / 'gcloud')
+    path = folder / 'application_default_credentials.json'
+    if path.is_file():
+        return str(path)
+    return "this TPU VM's" if glob.glob('/dev/accel[0-9]*') else ''
 
 
 def _devices(config) -> list[Check]:
@@ -196,7 +223,25 @@ def _devices(config) -> list[Check]:
         todo = (f'lower config.mesh.{{{",".join(config.mesh)}}} until their product is {len(devices)} or less',)
         wanted = math.prod(config.mesh.values())
         checks.append(Check('mesh', FAIL, f'{shape} is {wanted} devices, and there are {len(devices)}', todo))
+    if config is not None:
+        checks.append(_memory(config, memory or host / len(devices)))
     return checks
+
+
+def _memory(config, there: float) -> Check:
+    """What weights and optimizers take of a device, without reading anything; the plan counts the rest."""
+    shards = config.mesh.fsdp * config.mesh.tensor
+    needs = {}
+    for name, entry in config_lib.local_models(config).items():
+        # bfloat16 weights; where all are trained float32 ones, two moments and gradients.
+        trained = name in config.roles.trained and not config.finetune.lora_rank
+        needs[name] = gemma_config.variant(entry.variant).num_params() * (16 if trained else 2) / shards
+    if not needs:
+        return Check('memory', OK, 'no model runs here')
+    name = max(needs, key=needs.__getitem__)
+    detail = f'{name} takes at least {needs[name] / 2**30:.2f} of {there / 2**30:.0f} GiB a device; `plan` counts all'
+    todo = ('cosample plan with this configuration names the smallest change that would make it fit',)
+    return Check('memory', OK, detail) if needs[name] <= there else Check('memory', FAIL, detail, todo)
 
 
 def _accelerator() -> tuple[str, str] | None:
@@ -286,6 +331,15 @@ def _models(config, workdir: Workdir) -> list[Check]:
         _model(config_lib.field_of(name), name, entry, workdir)
         for name, entry in config_lib.own_weights(config).items()
     ]
+    failed = {check.name for check in checks if check.state == FAIL}
+    wanted = [
+        (who, entry.variant, f'weights/{entry.variant}' if entry.init == 'package' else entry.init)
+        for who, entry in ((config_lib.field_of(name), entry) for name, entry in config_lib.own_weights(config).items())
+        if who in failed and entry.variant in sources.SOURCES
+    ]
+    if wanted:
+        names = ', '.join(dict.fromkeys(variant for _, variant, _ in wanted))
+        checks.append(Check('weights', FAIL, f'{names} can be downloaded', tuple(sources.steps(wanted))))
     return checks + [_api(config, name) for name in config_lib.api_models(config)]
 
 
@@ -316,8 +370,10 @@ def _model(who: str, name: str, entry, workdir: Workdir) -> Check:
         else:
             found = _weights(entry.init, variant)
     except UserError as error:
-        directory = f'weights/{entry.variant}' if entry.init == 'package' else entry.init
-        return Check(who, FAIL, f'{entry.variant}: {error}', tuple(sources.steps(entry.variant, directory, who)))
+        todo = ''
+        if entry.variant not in sources.SOURCES:
+            todo = f"--{who}.init='pretrain', 'package' where the package ships it, or models/<name> of another workdir"
+        return Check(who, FAIL, f'{entry.variant}: {error}', (todo,) if todo else ())
     return Check(who, OK, f'{entry.variant}: {found}')
 
 

@@ -47,32 +47,32 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def steps(variant: str, directory: str, who: str) -> list[str]:
-    """What to do, line by line, to have the weights of `variant` in `directory` as `who`.init (config.models.<name>).
-
-    A variant without published weights has other steps.
+def steps(wanted: Sequence[tuple[str, str, str]]) -> list[str]:
+    """What to do, line by line, to have the weights of each (who, variant, directory) in its directory as `who`.init,
+    where `who` is config.models.<name>.
     """
-    if variant not in SOURCES:
-        return [
-            f"{variant} has no published weights: set {who}.init to 'pretrain', to 'package' where the package ships "
-            'them, or to models/<name> of another workdir'
-        ]
-    source = SOURCES[variant]
+    variants = {variant: directory for _, variant, directory in wanted}
+    kaggle_pages = dict.fromkeys(SOURCES[variant].kaggle_page for variant in variants)
+    huggingface_pages = dict.fromkeys(SOURCES[variant].huggingface_page for variant in variants)
     kaggle, huggingface = kaggle_token(), huggingface_token()
-    kaggle_step = 'make a token at https://www.kaggle.com/settings/api, then `kaggle auth login`, or export '
-    kaggle_step += 'KAGGLE_API_TOKEN=..., or put its kaggle.json into ~/.kaggle'
-    huggingface_step = 'make a token with read access at https://huggingface.co/settings/tokens, then `hf auth login`, '
-    huggingface_step += 'or export HF_TOKEN=...'
+    kaggle_step = (
+        'pip install kaggle; make a token at https://www.kaggle.com/settings/api, then `kaggle auth login`, or '
+    )
+    kaggle_step += 'export KAGGLE_API_TOKEN=..., or put its kaggle.json into ~/.kaggle'
+    huggingface_step = 'pip install huggingface_hub; make a token with read access at '
+    huggingface_step += 'https://huggingface.co/settings/tokens, then `hf auth login`, or export HF_TOKEN=...'
     return [
-        f'{variant}: download the weights and their tokenizer, from Kaggle or from Hugging Face (licence: {LICENCE})',
-        f'  Kaggle 1. log in and accept the licence: {source.kaggle_page}',
-        '  Kaggle 2. ' + (f'a token is set up ({kaggle})' if kaggle else f'pip install kaggle; {kaggle_step}'),
-        f'  Kaggle 3. kaggle models instances versions download {source.kaggle}/1 -p {directory} --untar',
-        f'  HF 1. log in and accept the licence: {source.huggingface_page}',
-        '  HF 2. '
-        + (f'a token is set up ({huggingface})' if huggingface else f'pip install huggingface_hub; {huggingface_step}'),
-        f'  HF 3. hf download {source.huggingface} --local-dir {directory}',
-        f'  then: --{who}.init={directory}; the tokenizer is {directory}/tokenizer.model',
+        f'from Hugging Face or from Kaggle, with their tokenizer (licence: {LICENCE})',
+        f'HF 1. log in and accept the licence: {" ".join(huggingface_pages)}',
+        f'HF 2. {f"a token is set up ({huggingface})" if huggingface else huggingface_step}',
+        *(f'HF 3. hf download {SOURCES[v].huggingface} --local-dir {where}' for v, where in variants.items()),
+        f'Kaggle 1. log in and accept the licence: {" ".join(kaggle_pages)}',
+        f'Kaggle 2. {f"a token is set up ({kaggle})" if kaggle else kaggle_step}',
+        *(
+            f'Kaggle 3. kaggle models instances versions download {SOURCES[v].kaggle}/1 -p {where} --untar'
+            for v, where in variants.items()
+        ),
+        *(f'then: --{who}.init={where}; the tokenizer is {where}/tokenizer.model' for who, _, where in wanted),
     ]
 
 

@@ -1,6 +1,7 @@
 """doctor: every check can pass and fail, a failure says the next step, and tokens are never shown."""
 
 import importlib.metadata
+import json
 import os
 import socket
 import tomllib
@@ -15,7 +16,18 @@ from cosample_jax.gemma import sources
 from cosample_jax.grading import programs
 
 SECRET = 'not-to-be-shown'
-TOKENS = ('HF_TOKEN', 'HF_TOKEN_PATH', 'HF_HOME', 'KAGGLE_API_TOKEN', 'KAGGLE_USERNAME', 'KAGGLE_KEY')
+TOKENS = (
+    'GEMINI_API_KEY',
+    'OPENAI_API_KEY',
+    'GOOGLE_APPLICATION_CREDENTIALS',
+    'CLOUDSDK_CONFIG',
+    'HF_TOKEN',
+    'HF_TOKEN_PATH',
+    'HF_HOME',
+    'KAGGLE_API_TOKEN',
+    'KAGGLE_USERNAME',
+    'KAGGLE_KEY',
+)
 TOKENS += ('KAGGLE_CONFIG_DIR', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME')
 
 
@@ -161,7 +173,7 @@ def test_missing_weights_come_with_the_steps_to_get_them(examine):
     status, checks, printed = examine(*GEMMA2)
     assert status == 2 and checks['config.models.weak'] == ('FAIL', 'gemma2_9b: weights/weak is not there')
     for step in (
-        'https://www.kaggle.com/models/google/gemma-2\n',
+        'https://www.kaggle.com/models/google/gemma-2 ',
         'https://huggingface.co/google/gemma-2-9b\n',
         'kaggle models instances versions download google/gemma-2/flax/gemma2-9b/1 -p weights/weak --untar',
         'hf download google/gemma-2-9b --local-dir weights/weak',
@@ -184,7 +196,7 @@ def test_a_token_is_noticed_and_never_shown(examine, monkeypatch, tmp_path, wher
             path.parent.mkdir(parents=True)
             path.write_text(SECRET)
     _, _, printed = examine(*GEMMA2)
-    assert printed.count('a token is set up (') == 6 and SECRET not in printed and 'export HF_TOKEN' not in printed
+    assert printed.count('a token is set up (') == 2 and SECRET not in printed and 'export HF_TOKEN' not in printed
 
 
 @pytest.mark.parametrize(
@@ -214,7 +226,37 @@ def test_models_of_two_families_are_refused(examine):
     assert 'so that all models share one' in printed
 
 
-def test_what_lies_on_an_object_store_is_left_alone(examine):
+def test_the_memory_of_a_device(examine, machine):
+    """Gemma 2 27B has 27.2 billion parameters: 51 GiB in bfloat16, 406 with what training keeps of each."""
+    machine.stdout = json.dumps([['tpu', 'TPU v5p', 95 * 2**30]] * 8)
+    _, checks, printed = examine(*GEMMA2)
+    assert checks['memory'][0] == 'FAIL' and 'strong takes at least 405.72 of 95 GiB' in checks['memory'][1]
+    assert '\nmemory:\n  cosample plan' in printed
+    _, checks, _ = examine(*GEMMA2, '--config.mesh.fsdp=8')
+    assert checks['memory'][0] == 'ok' and 'strong takes at least 50.71 of 95 GiB' in checks['memory'][1]
+    _, checks, _ = examine(*GEMMA2, '--config.finetune.lora_rank=16')
+    assert checks['memory'][0] == 'ok' and 'strong takes at least 50.71 of 95 GiB' in checks['memory'][1]
+
+
+def test_weights_that_nobody_publishes(examine):
+    _, checks, printed = examine('--config.models.weak.variant=mini_weak', '--config.models.weak.init=nowhere')
+    assert checks['config.models.weak'][0] == 'FAIL' and 'weights' not in checks
+    assert "\nconfig.models.weak:\n  --config.models.weak.init='pretrain'" in printed
+
+
+def test_credentials(examine, monkeypatch, tmp_path):
+    assert examine(config=None)[1]['credentials'][1] == 'none for Hugging Face, Kaggle, Google Cloud, Gemini, OpenAI'
+    monkeypatch.setenv('GEMINI_API_KEY', SECRET)
+    login = tmp_path / 'home' / '.config' / 'gcloud' / 'application_default_credentials.json'
+    login.parent.mkdir(parents=True)
+    login.write_text(SECRET)
+    _, checks, printed = examine(config=None)
+    assert checks['credentials'][1].startswith(f'Google Cloud ({login}); Gemini ($GEMINI_API_KEY); none for')
+    assert SECRET not in printed
+
+
+def test_what_lies_on_an_object_store_is_left_alone(examine, machine):
+    machine.stdout = json.dumps([['tpu', 'TPU v5p', 500 * 2**30]])
     remote = [arg.replace('=weights/', '=gs://nobody/') for arg in GEMMA2]
     status, checks, _ = examine(*remote, '--config.tokenizer=gs://nobody/tokenizer.model', '--workdir=gs://nobody/run')
     assert status == 0
@@ -250,7 +292,6 @@ def test_every_real_variant_has_a_source():
     from cosample_jax.gemma.config import VARIANTS
 
     assert set(sources.SOURCES) == {name for name, variant in VARIANTS.items() if variant.nominal_params}
-    assert 'no published weights' in sources.steps('mini_weak', 'x', 'config.models.weak')[0]
 
 
 def test_what_cannot_be_downloaded_must_be_there(examine, tmp_path, shared_data):
