@@ -12,6 +12,8 @@ from cosample_jax.workdir import Workdir
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob('*.py') if 'config_lib.on(' in path.read_text())
 STUDENT = '--config.roles.trained=("student",)'
+# Functional variants would double what thirty models are asked, and recipes have no part in them.
+TEST = '--config.evaluate.splits=("test",)'
 
 
 @pytest.fixture(scope='module')
@@ -36,9 +38,7 @@ def first(runs):
 
 
 def every(runs):
-    # Functional variants would double what thirty models are asked, and recipes have no part in them.
-    flags = [STUDENT, '--config.evaluate.splits=("test",)']
-    return run(runs, 'every', f'ablations.py:size=smoke,pools={first(runs).root}', *flags)
+    return run(runs, 'every', f'ablations.py:size=smoke,pools={first(runs).root}', STUDENT, TEST)
 
 
 def results(workdir):
@@ -83,7 +83,7 @@ def test_every_recipe_was_trained_and_compared(runs):
 
 @pytest.mark.slow
 def test_a_cell_is_the_same_in_a_run_of_its_own(runs):
-    mine = results(run(runs, 'mine', f'mixing.py:size=smoke,pools={first(runs).root}', STUDENT))
+    mine = results(run(runs, 'mine', f'mixing.py:size=smoke,pools={first(runs).root}', STUDENT, TEST))
     theirs = results(every(runs))
     for name in ('student-mix_half-high-s0', 'student-weak-high-s0'):
         assert mine[name]['history'] == theirs[name]['history'] and mine[name]['results'] == theirs[name]['results']
