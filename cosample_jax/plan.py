@@ -106,7 +106,23 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
     }
     if slice_ is not None:
         prediction['training'] = training_section(config, section, slice_)
+        prediction['hours'] = _slice_hours(config, prediction)
     return prediction
+
+
+def _slice_hours(config, prediction: dict) -> dict:
+    """What a whole run takes on the slice at least: of sampling, where its models run there, and of all `runs` of
+    fine-tuning, one for each cell and learning rate. Validation, evaluation and whatever needs no chip are in neither.
+    """
+    of_cell = {row['model']: row['hours'] for row in prediction['training']}
+    runs = [(c.model, c.budget) for c in cells.grid(config) for _ in config.finetune.learning_rate[c.model]]
+    budget = prediction['budget']
+    return {
+        'sampling': spending.slice_hours(budget) if 'slice_seconds' in budget['rows'][0]['cost'] else 0.0,
+        'training': sum(of_cell[model][level] for model, level in runs),
+        'runs': len(runs),
+        'chips': budget['slice']['chips'],
+    }
 
 
 def lengths(splits: dict, template: prompts.Template) -> dict[str, int]:
@@ -312,6 +328,7 @@ def print_table(prediction: dict) -> None:
     if not here:
         console.print(_training_table(prediction['training'], prediction['memory']['slice']))
         console.print(*TRAINING_ASSUMPTIONS, sep='\n', style='dim')
+        console.print(_in_all(prediction['hours']), highlight=False)
 
 
 def _memory_table(section: dict):
@@ -327,6 +344,14 @@ def _memory_table(section: dict):
         figures = (f'{row[field] / devices.GIB:.2f}' for field in (*memory.Memory._fields, 'total'))
         table.add_row(f'{row["model"]} {row["variant"]}', stages[row['stage']], *figures)
     return table
+
+
+def _in_all(hours: dict) -> str:
+    total = hours['sampling'] + hours['training']
+    return (
+        f'in all at least {total:,.3g} hours, {total * hours["chips"]:,.3g} chip-hours: {hours["sampling"]:,.3g} hours of '
+        f'sampling, {hours["training"]:,.3g} of fine-tuning ({hours["runs"]:,} runs: cells x learning rates)'
+    )
 
 
 TRAINING_ASSUMPTIONS = (

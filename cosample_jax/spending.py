@@ -358,11 +358,15 @@ def _notes(section: dict) -> list[str]:
         )
     if 'slice_seconds' in lenses:
         name, chips = section['slice']['name'], section['slice']['chips']
-        latest = list(section['lengths'])[-1]
-        drawn = (r for r in section['rows'] if (r['lengths'], r['budget']) == (latest, 'high') and r['source'])
-        hours = sum(row['cost']['slice_seconds'] for row in drawn) / chips / 3600
         notes.append(
             f'chip-h: chip-hours on {name} ({chips} chips), at least: a model of data sheets, decoding alone; the high '
-            f'budget of the sources, {latest}, takes {hours:,.3g} hours'
+            f'budget of the sources, {list(section["lengths"])[-1]}, takes {slice_hours(section):,.3g} hours'
         )
     return notes
+
+
+def slice_hours(section: dict) -> float:
+    """That drawing the high budget of the sources takes on the slice of a `section` at least, by the latest lengths."""
+    latest = list(section['lengths'])[-1]
+    drawn = (r for r in section['rows'] if (r['lengths'], r['budget']) == (latest, 'high') and r['source'])
+    return sum(row['cost']['slice_seconds'] for row in drawn) / section['slice']['chips'] / 3600

@@ -154,6 +154,11 @@ def test_on_a_slice_the_plan_says_how_fast_training_can_be_at_most(repository, s
     step = roofline.training(variant('gemma2_9b'), devices.parse_slice('v5e:4x8'), memory.Sizes(fsdp=32), shape)
     assert (weak['seconds'], weak['bound'], weak['mfu']) == (step.seconds, step.bound, step.mfu)
     assert weak['hours']['high'] == pytest.approx(config.finetune.steps.weak.high * step.seconds / 3600)
+    # Three data sets at three learning rates each.
+    each = sum(sum(row['hours'].values()) for row in told.values())
+    hours = prediction['hours']
+    assert (hours['runs'], hours['chips']) == (54, 32) and hours['training'] == pytest.approx(9 * each)
+    assert hours['sampling'] > 0
     assert 0 < told['strong']['mfu'] <= 0.75 and told['strong']['seconds'] > 2 * weak['seconds']
 
 
@@ -166,6 +171,9 @@ def test_the_printed_plan_has_the_speed_of_training_and_its_assumptions(reposito
     student = next(line for line in printed.splitlines() if 'student gemma_7b' in line)
     told = prediction['training'][0]
     assert f'{1 / told["seconds"]:.3g}' in student and f'{told["hours"]["high"]:,.1f}' in student
+    hours = prediction['hours']
+    total = hours['sampling'] + hours['training']
+    assert f'in all at least {total:,.3g} hours, {8 * total:,.3g} chip-hours: ' in printed
     here = plan.predict(config_lib.finalize(config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')))
     plan.print_table(here)
     assert 'at most' not in capsys.readouterr().out, 'of this machine no data sheet is known'
@@ -206,6 +214,7 @@ def test_what_was_left_out_is_printed(repository, steady, tmp_path, capsys):
     prediction = plan.predict(config_lib.finalize(config))
     left_out = 'contaminated: 1 of 17 training problems left out, as copies of one of 1 test problems'
     assert prediction['notes'] == [
+        f'problems of {tmp_path}: 15 train, 4 validation, 1 test',
         left_out,
         'tokens are a guess, 3.5 characters each: config.tokenizer is not there yet',
     ]

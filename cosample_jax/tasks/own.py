@@ -1,8 +1,9 @@
 """Your own problems, as JSON lines: `train.jsonl`, `test.jsonl` and, if you have one, `validation.jsonl` in
-`config.task.manual_dir`. Without it validation problems are held out of the training ones.
+`config.task.manual_dir`. Without it validation problems are held out of the training ones, a third at most. The sizes in
+`config.task` are the most that is taken: a smaller file is taken whole.
 
 Rows are {question, answer} with, optionally, `id`, `solution`, `level` and `subject`. An id becomes `train/<id>`, the
-row's number from 0 where there is none. Answers are compared as mathematics, numbers included. Solutions are for shots
+row's number from 0 where there is none. An answer as GSM8K has it, `reasoning #### 72`, is a solution and its answer. Answers are compared as mathematics, numbers included. Solutions are for shots
 and for the gold cells, which leave out problems without one; one that does not announce its answer is given the last
 line `The answer is ...`. Files are read anew by each run. No JAX here.
 """
@@ -27,8 +28,7 @@ def build(config) -> Splits:
     """The splits 'train', 'validation', 'test' and 'shots'; each is a seeded shuffle cut to its size in `config.task`.
 
     Raises:
-        UserError: a file or field that is missing, an id that occurs twice, an unknown shot id, a size larger than the
-        file.
+        UserError: a file or field that is missing, an id that occurs twice, an unknown shot id, nothing left of a file.
     """
     task = config.task
     problems = load(task.manual_dir)
@@ -38,12 +38,23 @@ def build(config) -> Splits:
     if 'validation' in problems:
         validation = splits_lib.shuffled(problems['validation'], f'own {config.seed} validation')
     else:
-        validation, rest = rest[: task.num_validation], rest[task.num_validation :]
+        held_out = min(task.num_validation, len(rest) // 3)
+        validation, rest = rest[:held_out], rest[held_out:]
     rest, note = splits_lib.decontaminated(rest, problems['test'])
     test = splits_lib.shuffled(problems['test'], f'own {config.seed} test')
-    title = task.manual_dir
-    splits = splits_lib.cut(task, title, train=rest, validation=validation, test=test)
-    return Splits(splits | ({'shots': shots} if shots else {}), [note])
+    splits = {
+        name: among[: task[f'num_{name}']]
+        for name, among in (('train', rest), ('validation', validation), ('test', test))
+    }
+    for name, chosen in splits.items():
+        if not chosen:
+            raise UserError(
+                f'{task.manual_dir}: no {name} problems are left of {len(problems["train"])} rows in train.jsonl '
+                f'({len(shots)} shots, {len(validation)} for validation) and {len(problems["test"])} in test.jsonl '
+                f'({note}): write more rows'
+            )
+    counts = ', '.join(f'{len(chosen):,} {name}' for name, chosen in splits.items())
+    return Splits(splits | ({'shots': shots} if shots else {}), [f'problems of {task.manual_dir}: {counts}', note])
 
 
 def documents(config) -> Iterator[list[tuple[str, str]]]:
@@ -51,7 +62,10 @@ def documents(config) -> Iterator[list[tuple[str, str]]]:
     splits = build(config)
     problems = [p for p in splits.get('shots', []) + splits['train'] if p.solution]
     if not problems:
-        raise UserError(f'{config.task.manual_dir}/train.jsonl has no solutions: a model cannot be pretrained on them')
+        raise UserError(
+            f'{config.task.manual_dir}/train.jsonl has no solutions, and a model is to be pretrained on them: add the '
+            'field solution, or take models that are trained already (config.models.<name>.init)'
+        )
     return splits_lib.documents(problems, len(config.task.shots), f'own {config.seed} documents')
 
 
@@ -83,18 +97,27 @@ def _read(path: Path, split: str) -> list[Problem]:
         problem_id = f'{split}/{row.get("id", number)}'
         if problem_id in problems:
             raise UserError(f'{path} line {line}: the id {row["id"]!r} was there already: ids must differ')
-        answer = str(row['answer']).strip()
+        answer, solution = _number(row['answer']), str(row.get('solution') or '').strip()
+        if not solution and '####' in answer:
+            solution, answer = answer, answer.rpartition('####')[2].strip()
         if not answer:
             raise UserError(f'{path} line {line}: the answer is empty: leave the problem out')
         problems[problem_id] = Problem(
             problem_id,
             row['question'].strip(),
             answer,
-            _announced(str(row.get('solution') or '').strip(), answer),
+            _announced(solution, answer),
             level=_level(f'{path} line {line}', row.get('level', 0)),
             subject=str(row.get('subject') or ''),
         )
+    if not problems:
+        raise UserError(f'{path} is empty: write one JSON object a line with question and answer')
     return list(problems.values())
+
+
+def _number(answer: str | int | float) -> str:
+    """As it is written in a prompt: 72.0 of a JSON file is 72."""
+    return str(int(answer) if isinstance(answer, float) and answer.is_integer() else answer).strip()
 
 
 def _announced(solution: str, answer: str) -> str:

@@ -103,7 +103,7 @@ def test_versions(examine, monkeypatch):
 
 def test_the_extras_are_the_packages(repository):
     extras = tomllib.loads((repository / 'pyproject.toml').read_text())['project']['optional-dependencies']
-    assert set(doctor.EXTRAS) == set(extras) - {'dev'}
+    assert set(doctor.EXTRAS) == set(extras) - {'dev', 'test'}
 
 
 def test_an_accelerator_that_cannot_be_initialised_is_a_clear_line(examine, machine, monkeypatch):

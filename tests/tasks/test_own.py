@@ -63,7 +63,7 @@ def test_a_renumbered_test_problem_is_left_out_and_counted(config, tmp_path):
     splits = own.build(config)
     kept = splits['train'] + splits['validation'] + splits['shots']
     assert not any('hens' in problem.question for problem in splits['train'])
-    assert splits.notes[0].startswith('contaminated: ') and ' training problems left out' in splits.notes[0]
+    assert splits.notes[1].startswith('contaminated: ') and ' training problems left out' in splits.notes[1]
     assert len(kept) >= 20
 
 
@@ -81,7 +81,11 @@ def test_documents_are_made_of_solutions(config):
         ({'train': [row(0, level='hard')]}, "train.jsonl line 1: level is 'hard', it must be a whole number"),
         ({'train': [row(n) for n in range(9)]}, "config.task.shots has 'train/3', which has no solution to show"),
         ({'train': [row(n, solution='x') for n in range(3)]}, "has 'train/3': shots are training problems, train/0 to"),
-        ({'train': [row(n, solution='x') for n in range(9)]}, 'num_train is 14: .* has 3 train problems here'),
+        ({'train': []}, 'train.jsonl is empty'),
+        (
+            {'train': [row(n, solution='x') for n in range(4)], 'test': [row(n) for n in range(4)]},
+            'no train problems are',
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line(config, tmp_path, splits, message):
@@ -89,6 +93,23 @@ def test_what_cannot_be_used_is_one_line(config, tmp_path, splits, message):
     with pytest.raises(UserError, match=message) as error:
         own.build(config)
     assert '\n' not in str(error.value)
+
+
+def test_sizes_are_the_most_that_is_taken(config):
+    config.task.num_train = config.task.num_validation = config.task.num_test = 1_000
+    splits = own.build(config)
+    # 20 rows, one of them a shot, a third of the others for validation.
+    assert {name: len(problems) for name, problems in splits.items()} == {
+        'train': 13, 'validation': 6, 'test': 2, 'shots': 1,
+    }  # fmt: skip
+    assert splits.notes[0].endswith(': 13 train, 6 validation, 2 test')
+
+
+def test_an_answer_as_gsm8k_has_it_is_a_solution_too(config, tmp_path):
+    write(tmp_path, train=[{'question': 'Q', 'answer': '4 + 4 = 8\n#### 8'}, {'question': 'R', 'answer': 72.0}])
+    first, second = own.load(str(tmp_path))['train']
+    assert (first.solution, first.answer) == ('4 + 4 = 8\n#### 8', '8')
+    assert (second.solution, second.answer) == ('', '72')
 
 
 def test_a_missing_file_is_named(tmp_path):
