@@ -349,8 +349,8 @@ def _memory_table(section: dict):
 def _in_all(hours: dict) -> str:
     total = hours['sampling'] + hours['training']
     return (
-        f'in all at least {total:,.3g} hours, {total * hours["chips"]:,.3g} chip-hours: {hours["sampling"]:,.3g} hours of '
-        f'sampling, {hours["training"]:,.3g} of fine-tuning ({hours["runs"]:,} runs: cells x learning rates)'
+        f'in all at least {total:,.3g} hours, {total * hours["chips"]:,.3g} chip-hours: {hours["sampling"]:,.3g} hours '
+        f'of sampling, {hours["training"]:,.3g} of fine-tuning ({hours["runs"]:,} runs: cells x learning rates)'
     )
 
 

@@ -1,11 +1,12 @@
 """Your own problems, as JSON lines: `train.jsonl`, `test.jsonl` and, if you have one, `validation.jsonl` in
-`config.task.manual_dir`. Without it validation problems are held out of the training ones, a third at most. The sizes in
-`config.task` are the most that is taken: a smaller file is taken whole.
+`config.task.manual_dir`. Without it validation problems are held out of the training ones, a third at most. The sizes
+in `config.task` are the most that is taken: a smaller file is taken whole.
 
 Rows are {question, answer} with, optionally, `id`, `solution`, `level` and `subject`. An id becomes `train/<id>`, the
-row's number from 0 where there is none. An answer as GSM8K has it, `reasoning #### 72`, is a solution and its answer. Answers are compared as mathematics, numbers included. Solutions are for shots
-and for the gold cells, which leave out problems without one; one that does not announce its answer is given the last
-line `The answer is ...`. Files are read anew by each run. No JAX here.
+row's number from 0 where there is none. An answer as GSM8K has it, `reasoning #### 72`, is a solution and its answer.
+Answers are compared as mathematics, numbers included. Solutions are for shots and for the gold cells, which leave out
+problems without one; one that does not announce its answer is given the last line `The answer is ...`. Files are read
+anew by each run. No JAX here.
 """
 
 import re
