@@ -92,8 +92,7 @@ $(VENV)/.installed-notebooks: $(VENV)/.installed-dev
 	$(PIP) install --constraint constraints.txt --editable '.[dev,notebooks]'
 	@touch $@
 
-# uv resolves what pip does not get through: the package asks for hundreds of others, most of them without bounds. Without
-# the extra gcs: Google's clients hold protobuf back, and then the package cannot import sentencepiece's part for it.
+# uv resolves what pip does not get through: the package asks for hundreds of others, most of them without bounds.
 $(VENV)-gemma/.installed: pyproject.toml
 	$(GEMMA_PYTHON) -m venv $(VENV)-gemma
 	$(VENV)-gemma/bin/python -m pip --disable-pip-version-check --quiet install uv

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cosample_jax.report import drawing
+from cosample_jax.report import drawing, verdict
 from cosample_jax.report.drawing import (
     BLUE,
     EDGE,
@@ -161,8 +161,8 @@ def false_positives(rows: Sequence[dict]):
 
 
 def forest(rows: Sequence[dict]):
-    """Weak data minus strong data, pass@1 in points, with intervals (rows of `differences`, pass@1, both
-    trained).
+    """Weak data minus strong data, pass@1 in points, with intervals (rows of `differences`, pass@1, both trained, with
+    `p_holm`). Filled marks are differences beyond luck among their family.
     """
     with drawing.style():
         # Rows of one model and budget stand together, test above functional.
@@ -174,7 +174,7 @@ def forest(rows: Sequence[dict]):
             first = row['split'] == splits[0]
             y = places[row['model'], row['budget']] + (0 if len(splits) == 1 else -0.14 if first else 0.16)
             low, high = 100 * row['difference_low'], 100 * row['difference_high']
-            clear = low > 0 or high < 0
+            clear = verdict.higher(row) or verdict.excludes_zero(row)
             colour = (STYLES['weak'] if row['difference'] > 0 else STYLES['strong'])[0] if clear else MUTED
             axis.plot([low, high], [y, y], color=colour, linewidth=2.4 if first else 1.5, solid_capstyle='butt')
             axis.plot(
@@ -183,7 +183,7 @@ def forest(rows: Sequence[dict]):
                 marker='o' if first else 'd',
                 markersize=8 if first else 6.5,
                 color=colour,
-                markerfacecolor=colour if clear else PAPER,
+                markerfacecolor=colour if verdict.higher(row) else PAPER,
                 markeredgewidth=1.6,
             )
         names = [f'{model}, {budget}' for model, budget in places]

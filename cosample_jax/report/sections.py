@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cosample_jax.analysis import significance
 from cosample_jax.report import (
     ablations,
     apis,
@@ -97,11 +98,14 @@ def _verdict(run, draw):
         parts.append(_sureness(run, chosen))
     hero = tag('div', *parts, class_='hero')
     rows = [r for r in run.differences if r['metric'] == 'pass@1' and r['difference'] != '']
+    # The choices are a family, as the cards above have it, and so are those on every other split.
+    splits = dict.fromkeys(row['split'] for row in rows)
+    rows = [r for split in splits for r in significance.with_holm([row for row in rows if row['split'] == split])]
     below = ''
     if rows:
         caption = Markup(
-            '<b>Weak minus strong data.</b> Each line is a 95% interval over the same test problems; one '
-            'that crosses zero (grey, hollow) shows no difference even by itself.'
+            '<b>Weak minus strong data.</b> Each line is a 95% interval over the same test problems. Filled: beyond '
+            'luck among all choices of the split; hollow: by itself alone; grey: not even that.'
         )
         alt = 'Difference in pass@1 of training on weak-model rather than strong-model data. ' + '; '.join(
             f'{r["model"]} {r["budget"]} {r["split"]} {verdict.points(r["difference"])} points' for r in rows

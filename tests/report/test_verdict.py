@@ -1,7 +1,7 @@
 from statistics import NormalDist
 
 from cosample_jax.analysis import significance
-from cosample_jax.report import cells, verdict
+from cosample_jax.report import cells, drawing, figures, verdict
 
 
 def measured(value, half):
@@ -139,3 +139,19 @@ def test_quality_sentence_says_when_nothing_is_measurable():
     assert sentence.startswith('At the low budget, weak (3 samples a problem) solves 60.0% of the problems')
     assert 'no measurable difference (+1.0 points' in sentence
     assert verdict.quality_sentences(quality(0.1, matching='number')) == []
+
+
+def test_the_figure_fills_what_the_verdict_names():
+    rows = [
+        {'model': model, 'budget': 'low', 'split': 'test', 'difference': difference}
+        | {'difference_low': low, 'difference_high': high, 'p_holm': p}
+        for model, difference, low, high, p in (
+            ('beyond luck', -0.05, -0.07, -0.03, 0.01),
+            ('by itself', -0.04, -0.07, -0.002, 0.15),
+            ('not even that', -0.01, -0.03, 0.01, 0.5),
+        )
+    ]
+    lines = figures.forest(rows).axes[0].lines
+    orange = drawing.STYLES['strong'][0]
+    marked = [(line.get_color(), line.get_markerfacecolor()) for line in lines if line.get_marker() == 'o']
+    assert marked == [(orange, orange), (orange, drawing.PAPER), (drawing.MUTED, drawing.PAPER)]
