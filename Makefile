@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := runs/arithmetic
 
-.PHONY: demo install test check-all check-notebooks check-gemma bench-sampler bench-sft lint tpu-compile
+.PHONY: demo install test check-all check-notebooks check-gemma bench-sampler bench-sft lint tpu-compile libtpu
 
 demo: install
 	$(BIN)/cosample run --config=configs/arithmetic.py:size=demo --workdir=$(DEMO)
@@ -67,8 +67,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 # The real TPU compiler, on a machine without a TPU. It stays out of the environment, where JAX would look for a TPU with it.
-tpu-compile: $(VENV)/libtpu
+tpu-compile: libtpu
 	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m cosample_jax.aot
+
+libtpu: $(VENV)/libtpu
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -20,8 +20,8 @@ Result of demo (pass@1 in points, greedy, 400 test problems; one seed: this run,
                                weak data 58.5 / 30.2 / 36.8
     trained, low budget        gold 65.5 / 27.8 / 39.5, strong data 61.5 / 30.8 / 40.8, weak data 50.7 / 21.5 / 26.5
 
-So here strong data wins at the low budget for every trained model (by 9 to 14 points); at the high budget by 3.7 points
-for the strong model, and no difference is measurable for the weak model and the student.
+So here strong data wins at the low budget for every trained model (by 9 to 14 points); at the high budget no difference
+is measurable: the strong model's 3.8 points (0.2 to 7.2) are not beyond luck among six comparisons.
 
 Result of full (77 min on two cores shared with other work, 1.8 GB; three seeds): strong data is better by 5.5, 6.8 and
 8.5 points at the low budget (student, weak, strong) and by 2.8, 2.3 and 2.2 at the high one, the last not measurable

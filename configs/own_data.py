@@ -8,7 +8,7 @@
 
   data     directory with train.jsonl and test.jsonl, and validation.jsonl if you have one: rows of question and answer,
            with id, solution, level and subject if there are any (cosample_jax/tasks/own.py)
-  train, validation, test   how many of them are used
+  train, validation, test   how many of them are used at most
   shots    numbers of training rows for the few-shot prompt, such as 0+7+12; they need a solution
   models   gemma: weak Gemma 2 2B, strong Gemma 2 9B, each trained on the data of both;
            mini: three tiny ones, trained from scratch on the solutions in train.jsonl, to see your files through every
@@ -16,8 +16,8 @@
   weights  directory that holds gemma2_2b and gemma2_9b as downloaded (docs/weights.md)
   fsdp     devices the weights are split over;  tensor  devices the heads are split over
 
-Cost: `cosample plan` prints it for the devices at hand. MINICOST Result with Gemmas: yours; not run yet, it needs
-accelerators.
+Cost: `cosample plan` prints it for the devices at hand; mini with 200 problems takes about ten minutes on two CPU cores.
+Result with Gemmas: yours; not run yet, it needs accelerators.
 """
 
 from cosample_jax import config as config_lib

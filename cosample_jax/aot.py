@@ -1,7 +1,8 @@
 """The real TPU compiler on a machine without a TPU, and structural checks on what it compiled.
 
-libtpu (extra `tpu`) compiles for a slice that is only described; nothing is executed. Lowered here are the programs
-that the product runs, on its own mesh: both prefills, the copies into pages, the decode loop, the training step.
+libtpu (`make libtpu`, or extra `tpu`) compiles for a slice that is only described; nothing is executed. Lowered here
+are the programs that the product runs, on its own mesh: both prefills, the copies into pages, the decode loop, the
+training step.
 
 `memory_analysis` may be trusted. `cost_analysis` may not (a loop's body counts once): what a program moves is proven by
 its structure instead. ``python -m cosample_jax.aot`` takes every program of a small Gemma through the compiler and
@@ -64,7 +65,9 @@ def slice_mesh(slice_: Slice, sizes) -> Mesh:
         )
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).split('\n')[0]
-        raise UserError(f"no TPU compiler for {slice_.name} ({reason}): pip install -e '.[tpu]'") from None
+        raise UserError(
+            f"no TPU compiler for {slice_.name} ({reason}): make libtpu, or pip install -e '.[tpu]'"
+        ) from None
     return sharding.make_mesh(sizes, topology.devices)
 
 

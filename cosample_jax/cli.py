@@ -59,6 +59,10 @@ def _status(argv: list[str]) -> int:
         return 1
     except Exception as error:
         hosts.listen_a_moment()
+        if type(error).__module__.startswith(('aiohttp.', 'gcsfs.', 'google.auth.')):
+            # Not 2: who waits for this command to end may try it again.
+            _fail(f'{workdir or "gs://"} cannot be reached or read: {error}; the same command continues from there')
+            return 1
         if (message := _environment_message(error, workdir)) is None:
             raise
         return _fail(message)

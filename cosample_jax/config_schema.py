@@ -191,8 +191,8 @@ def pretrain_minis(config: ConfigDict) -> None:
     config.pretrain.row_length = 512
     config.pretrain.warmup_steps = 50
     config.budget.params = 'nominal'
-    config.models.weak.params_nominal = 1.0
-    config.models.strong.params_nominal = 3.0
+    config.models.weak.params_nominal = 271e3
+    config.models.strong.params_nominal = 813e3
     config.sampling.max_new_tokens = 160
     config.finetune.row_length = 512
     config.finetune.row_multiple = 8

@@ -127,7 +127,9 @@ def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
         raise RuntimeError('libtpu not found\nand more')
 
     monkeypatch.setattr(topologies, 'get_topology_desc', missing)
-    with pytest.raises(UserError, match=r'no TPU compiler for v5e:2x2 \(libtpu not found\): pip install'):
+    with pytest.raises(
+        UserError, match=r'no TPU compiler for v5e:2x2 \(libtpu not found\): make libtpu, or pip install'
+    ):
         aot.slice_mesh(devices.parse_slice('v5e:2x2'), memory.Sizes(fsdp=4))
 
 

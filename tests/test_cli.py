@@ -232,6 +232,18 @@ def test_gs_paths_without_their_package_are_one_line(monkeypatch, capsys):
     assert "pip install -e '.[gcs]'" in capsys.readouterr().err
 
 
+def test_a_bucket_that_cannot_be_reached_is_one_line_and_no_mistake(monkeypatch, capsys):
+    class ClientConnectorError(OSError):
+        __module__ = 'aiohttp.client_exceptions'
+
+    def refuse(*_, **__):
+        raise ClientConnectorError('Cannot connect to host storage')
+
+    monkeypatch.setattr('cosample_jax.workdir.Workdir.path', refuse)
+    assert cli.main(['status', '--workdir=gs://nobody/run']) == 1
+    assert one_line(capsys).startswith('cosample: error: gs://nobody/run cannot be reached or read: Cannot connect')
+
+
 def test_slots_may_be_left_to_the_device():
     args = cli.parse_flags('run', ['--config=configs/arithmetic.py:size=smoke', '--config.sampling.slots=auto'])
     assert args.config.sampling.slots == 0

@@ -3,7 +3,7 @@
 #
 #   fits.sh [--dry-run]
 #
-# With libtpu here (the extra tpu, or `make tpu-compile`) the real TPU compiler is asked, too. COSAMPLE names the
+# With libtpu here (`make libtpu`, or the extra tpu) the real TPU compiler is asked, too. COSAMPLE names the
 # program when it is neither in .venv nor on the PATH.
 source "$(dirname "$0")/lib.sh"
 
@@ -19,11 +19,8 @@ case ${COMMAND[0]} in
     plan+=("--config.roles.trained=('student',)" --config.finetune.lora_rank=1)
     ;;
 esac
-libtpu=$CHECKOUT/.venv/libtpu
-if [[ -d $libtpu ]]; then
-  export PYTHONPATH=$libtpu${PYTHONPATH:+:$PYTHONPATH}
-fi
-has_libtpu='import importlib.util, sys; sys.exit(importlib.util.find_spec("libtpu") is None)'
+has_libtpu='import importlib.util, os, sys; beside = os.path.isdir(os.path.join(sys.prefix, "libtpu"))
+sys.exit(not beside and importlib.util.find_spec("libtpu") is None)'
 if "$(dirname "$cosample")/python" -c "$has_libtpu" 2>/dev/null; then
   plan+=(--compile)
 fi
@@ -36,8 +33,11 @@ fi
 say "asking: cosample ${plan[*]}"
 told=$(mktemp)
 trap 'rm -f "$TROUBLE" "$told"' EXIT
-"$cosample" "${plan[@]}" 2>&1 | tee "$told" ||
+"$cosample" "${plan[@]}" 2>&1 | tee "$told" || {
+  # The memory of a device is what it refuses a run for; anything else it says is another matter.
+  grep -q 'GiB a device' "$told" || fail 2 'cosample plan could not tell, for the reason above: nothing was started'
   fail 2 "the run does not fit $ACCELERATOR, says cosample plan: nothing was started"
+}
 # A program that the compiler refuses has its words where the bytes would stand.
 if grep -q 'GiB: compiler [^0-9]' "$told"; then
   fail 2 "the TPU compiler refuses a program on $ACCELERATOR: nothing was started"

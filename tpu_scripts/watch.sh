@@ -21,13 +21,18 @@ done
 load_env
 
 if [[ $DRY_RUN ]]; then
+  echo '# is it done already? and does it fit?'
   quoted gcloud storage ls "$WORKDIR/done/$(last_stage).json"
   "$ROOM/fits.sh" --dry-run
+  echo '# create.sh'
   "$ROOM/create.sh" --dry-run
+  echo '# setup.sh'
   "$ROOM/setup.sh" --dry-run
+  echo '# launch.sh'
   "$ROOM/launch.sh" --planned --dry-run
-  echo '# each round; after a slice that was taken away: this, delete.sh, and again from create.sh on'
+  echo "# every $POLL_SECONDS s, until it is done"
   "$ROOM/status.sh" --dry-run
+  echo '# only after a slice was taken away, before create.sh again, and with --delete at the end'
   "$ROOM/delete.sh" --dry-run
   exit
 fi

@@ -95,6 +95,7 @@ def _print(checks: list[Check]) -> None:
     for check in checks:
         if check.todo:
             print('\n'.join([f'\n{check.name}:', *(f'  {line}' for line in check.todo)]))  # not wrapped: to be copied
+    sys.stdout.flush()  # before the error line, also where both go into one file
 
 
 def _software() -> list[Check]:
@@ -240,7 +241,10 @@ def _memory(config, there: float) -> Check:
         return Check('memory', OK, 'no model runs here')
     name = max(needs, key=needs.__getitem__)
     detail = f'{name} takes at least {needs[name] / 2**30:.2f} of {there / 2**30:.0f} GiB a device; `plan` counts all'
-    todo = ('cosample plan with this configuration names the smallest change that would make it fit',)
+    todo = (
+        'cosample plan with this configuration names the smallest change that would make it fit; with a slice of TPUs '
+        'for --topology, such as v5e:4x8, and config.mesh to match, whether it fits there',
+    )
     return Check('memory', OK, detail) if needs[name] <= there else Check('memory', FAIL, detail, todo)
 
 
@@ -333,7 +337,7 @@ def _models(config, workdir: Workdir) -> list[Check]:
     ]
     failed = {check.name for check in checks if check.state == FAIL}
     wanted = [
-        (who, entry.variant, f'weights/{entry.variant}' if entry.init == 'package' else entry.init)
+        (who if entry.init == 'package' else '', entry.variant, _directory(entry))
         for who, entry in ((config_lib.field_of(name), entry) for name, entry in config_lib.own_weights(config).items())
         if who in failed and entry.variant in sources.SOURCES
     ]
@@ -341,6 +345,10 @@ def _models(config, workdir: Workdir) -> list[Check]:
         names = ', '.join(dict.fromkeys(variant for _, variant, _ in wanted))
         checks.append(Check('weights', FAIL, f'{names} can be downloaded', tuple(sources.steps(wanted))))
     return checks + [_api(config, name) for name in config_lib.api_models(config)]
+
+
+def _directory(entry) -> str:
+    return f'weights/{entry.variant}' if entry.init == 'package' else entry.init
 
 
 def _api(config, name: str) -> Check:

@@ -1,5 +1,8 @@
 """`cosample plan`: what a run would cost and whether it fits, before anything is spent."""
 
+import importlib.util
+import os
+import sys
 import time
 
 from cosample_jax.errors import UserError
@@ -13,6 +16,9 @@ def main(args) -> None:
     if args.compile and not args.topology:
         raise UserError('--compile needs --topology, a slice such as v5e:2x4')
     if args.compile:
+        if importlib.util.find_spec('libtpu') is None:
+            # `make libtpu` puts it beside the environment: in it, JAX would take this machine for one with a TPU.
+            sys.path.append(os.path.join(sys.prefix, 'libtpu'))
         from cosample_jax import aot  # first: it tells JAX that there is no TPU to look for
     from cosample_jax import devices, plan
 

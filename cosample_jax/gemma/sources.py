@@ -48,8 +48,8 @@ SOURCES: dict[str, Source] = {
 
 
 def steps(wanted: Sequence[tuple[str, str, str]]) -> list[str]:
-    """What to do, line by line, to have the weights of each (who, variant, directory) in its directory as `who`.init,
-    where `who` is config.models.<name>.
+    """What to do, line by line, to have the weights of each (who, variant, directory) in its directory. `who` is
+    config.models.<name> where its `init` is to be set to that, and '' where it is.
     """
     variants = {variant: directory for _, variant, directory in wanted}
     kaggle_pages = dict.fromkeys(SOURCES[variant].kaggle_page for variant in variants)
@@ -72,7 +72,7 @@ def steps(wanted: Sequence[tuple[str, str, str]]) -> list[str]:
             f'Kaggle 3. kaggle models instances versions download {SOURCES[v].kaggle}/1 -p {where} --untar'
             for v, where in variants.items()
         ),
-        *(f'then: --{who}.init={where}; the tokenizer is {where}/tokenizer.model' for who, _, where in wanted),
+        *(f'then: --{who}.init={where}; the tokenizer is {where}/tokenizer.model' for who, _, where in wanted if who),
     ]
 
 

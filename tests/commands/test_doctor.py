@@ -177,12 +177,14 @@ def test_missing_weights_come_with_the_steps_to_get_them(examine):
         'https://huggingface.co/google/gemma-2-9b\n',
         'kaggle models instances versions download google/gemma-2/flax/gemma2-9b/1 -p weights/weak --untar',
         'hf download google/gemma-2-9b --local-dir weights/weak',
-        'then: --config.models.weak.init=weights/weak; the tokenizer is weights/weak/tokenizer.model',
         'hf download google/gemma-7b --local-dir weights/student',
         'export HF_TOKEN=...',
         'export KAGGLE_API_TOKEN=...',
     ):
         assert step in printed, step
+    assert 'then:' not in printed  # the configuration says so already
+    _, _, printed = examine(*GEMMA2, '--config.models.weak.init=package')
+    assert 'then: --config.models.weak.init=weights/gemma2_9b; the tokenizer is weights/gemma2_9b/' in printed
 
 
 @pytest.mark.parametrize('where', ['environment', 'files'])

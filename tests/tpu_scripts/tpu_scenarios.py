@@ -166,7 +166,18 @@ SCENARIOS = {
         ('[worker 0] exit 1', 'the installation failed on worker 0'),
     ),
     'the run does not fit': Scenario(
-        {'plan': 'cosample: error: needs 60.5 GiB', 'plan_code': 2}, ['watch.sh'], '', 2, ('does not fit v5litepod-8',)
+        {'plan': 'cosample: error: sampling needs 60.5 GiB a device, and a chip has 15.8', 'plan_code': 2},
+        ['watch.sh'],
+        '',
+        2,
+        ('does not fit v5litepod-8',),
+    ),
+    'the plan cannot tell': Scenario(
+        {'plan': 'cosample: error: gs:// paths need one more package', 'plan_code': 2},
+        ['watch.sh'],
+        '',
+        2,
+        ('one more package', 'cosample plan could not tell, for the reason above'),
     ),
     'the TPU compiler refuses': Scenario(
         {'plan': 'strong train: 9 s; arguments of a chip, GiB: compiler RESOURCE_EXHAUSTED: hbm; ours 9 and 1'},
