@@ -16,7 +16,7 @@
   weights  directory that holds gemma2_2b and gemma2_9b as downloaded (docs/weights.md)
   fsdp     devices the weights are split over;  tensor  devices the heads are split over
 
-Cost: `cosample plan` prints it for the devices at hand; mini with 200 problems takes about ten minutes on two CPU cores.
+Cost: `cosample plan` prints it for the devices at hand; mini with 200 problems takes ten minutes on two CPU cores.
 Result with Gemmas: yours; not run yet, it needs accelerators.
 """
 
