@@ -12,6 +12,7 @@ from cosample_jax.workdir import Workdir
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob('*.py') if 'config_lib.on(' in path.read_text())
 STUDENT = '--config.roles.trained=("student",)'
+MIXING = 'mixing.py:size=smoke,pools={}'
 # Functional variants would double what thirty models are asked, and recipes have no part in them.
 TEST = '--config.evaluate.splits=("test",)'
 
@@ -31,10 +32,10 @@ def run(root, name, spec, *flags, last='report'):
     return workdir
 
 
-def first(runs):
-    """What the experiments take pools and weights from."""
+def first(runs, last='sample'):
+    """What the experiments take pools from and, once it is fine-tuned, weights."""
     flags = ['--config.roles.trained=("weak","strong")', '--config.budget.levels=("high",)']
-    return run(runs, 'first', 'arithmetic.py:size=smoke', *flags, last='finetune')
+    return run(runs, 'first', 'arithmetic.py:size=smoke', *flags, last=last)
 
 
 def every(runs):
@@ -60,6 +61,17 @@ def test_every_experiment_builds_on_every_task(name, on):
     assert len(config.recipes) or name == 'pairs'
 
 
+def test_an_experiment_takes_pools_over_and_compares_its_recipes(runs):
+    workdir = run(runs, 'mine', MIXING.format(first(runs).root), STUDENT, TEST)
+    told, cells = workdir.done_info('sample'), results(workdir)
+    assert [told[source].get('drawn', 0) for source in ('weak', 'strong')] == [0, 0]
+    assert told['weak']['reused'] == 8 * 6 and told['strong']['reused'] == 8 * 2
+    for name in ('mix_half', 'mix_quarter', 'mix_hard'):
+        assert cells[f'student-{name}-high-s0']['trained'] or cells[f'student-{name}-high-s0']['reason']
+        assert name in workdir.path('report', 'tables', 'ablations.csv').read_text()
+
+
+@pytest.mark.slow
 def test_pools_are_taken_over_and_only_what_they_lack_is_drawn(runs):
     told = every(runs).done_info('sample')
     assert told['weak']['reused'] == 8 * 6 and told['strong']['reused'] == told['strong']['samples'] == 8 * 2
@@ -67,6 +79,7 @@ def test_pools_are_taken_over_and_only_what_they_lack_is_drawn(runs):
     assert told['strong_hot']['reused'] == 0
 
 
+@pytest.mark.slow
 def test_every_recipe_was_trained_and_compared(runs):
     workdir = every(runs)
     cells = results(workdir)
@@ -83,12 +96,13 @@ def test_every_recipe_was_trained_and_compared(runs):
 
 @pytest.mark.slow
 def test_a_cell_is_the_same_in_a_run_of_its_own(runs):
-    mine = results(run(runs, 'mine', f'mixing.py:size=smoke,pools={first(runs).root}', STUDENT, TEST))
+    mine = results(run(runs, 'mine', MIXING.format(first(runs).root), STUDENT, TEST))
     theirs = results(every(runs))
     for name in ('student-mix_half-high-s0', 'student-weak-high-s0'):
         assert mine[name]['history'] == theirs[name]['history'] and mine[name]['results'] == theirs[name]['results']
 
 
+@pytest.mark.slow
 def test_a_budget_is_spent_as_the_outcomes_say(runs):
     workdir = every(runs)
     for name in ('adaptive_weak', 'adaptive_both', 'cascade'):
@@ -105,7 +119,9 @@ def test_a_budget_is_spent_as_the_outcomes_say(runs):
 
 @pytest.mark.slow
 def test_a_second_round_samples_the_fine_tuned_models(runs):
-    workdir = run(runs, 'again', f'second_round.py:size=smoke,first={first(runs).root}', STUDENT, last='finetune')
+    workdir = run(
+        runs, 'again', f'second_round.py:size=smoke,first={first(runs, last="finetune").root}', STUDENT, last='finetune'
+    )
     prompts = {name: json.loads((workdir.pool('train', name).directory / 'prompt.json').read_text()) for name in
                ('weak', 'weak_2')}  # fmt: skip
     assert prompts['weak']['shots'] and not prompts['weak_2']['shots']

@@ -55,5 +55,6 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert run(tmp_path)[:3] == [60, 0, compiled + found]
 
 
+@pytest.mark.slow
 def test_a_second_call_compiles_nothing(tmp_path):
     assert run(tmp_path)[3] == 0
