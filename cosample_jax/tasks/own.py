@@ -86,7 +86,7 @@ def find_files(manual_dir: str) -> dict[str, Path]:
             where = path if manual_dir else 'config.task.manual_dir'
             raise UserError(
                 f'{where} is not there: write train.jsonl and test.jsonl, one JSON object a line with question and '
-                'answer, into a directory and set config.task.manual_dir to it'
+                'answer, into a directory and set config.task.manual_dir to it (configs/own_data.py:data=DIR)'
             )
     return found
 
