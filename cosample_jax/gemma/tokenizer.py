@@ -253,5 +253,10 @@ def train(path, texts: Iterable[str], vocab_size: int) -> None:
             minloglevel=2,
         )
     except RuntimeError as error:
+        if 'size too high' in str(error):
+            raise UserError(
+                f'there is too little text for a tokenizer of {vocab_size} pieces: add training problems with '
+                'solutions (a few hundred), or take models that have a tokenizer'
+            ) from None
         raise UserError(f'cannot train a tokenizer of {vocab_size} pieces: {str(error).splitlines()[-1]}') from None
     commit(path, model.getvalue())

@@ -50,7 +50,7 @@ def test_training_twice_gives_the_same_file(tmp_path):
 
 
 def test_a_vocabulary_that_is_too_large_for_the_text_is_one_line(tmp_path):
-    with pytest.raises(UserError, match='cannot train a tokenizer of 5000 pieces'):
+    with pytest.raises(UserError, match='there is too little text for a tokenizer of 5000 pieces'):
         tokenizer_lib.train(tmp_path / 'a', ['one two three'], 5000)
 
 
