@@ -57,7 +57,7 @@ def small_pages(monkeypatch):
         # Ten seconds each: sampled ones have all that greedy ones have.
         pytest.param(settings, family, id=f'{name}-{family}', marks=pytest.mark.slow if family in slow else ())
         for name, settings, slow in (
-            ('greedy', GREEDY, set(FAMILIES) - {'gemma2'}),
+            ('greedy', GREEDY, set(FAMILIES)),
             ('sampled', SAMPLED, {'multi_query'}),
         )
         for family in FAMILIES
