@@ -23,6 +23,7 @@ Cost: `cosample plan` prints it for the devices at hand. Result: not run yet, it
 """
 
 from cosample_jax import config as config_lib
+from cosample_jax import config_schema
 
 VARIANTS = {'weak': 'gemma2_9b', 'strong': 'gemma2_27b', 'student': 'gemma_7b'}
 # Short solutions of four subjects, levels 2 to 4; the last has several answers. None is like a test problem.
@@ -73,21 +74,13 @@ def _make_tiny(config) -> None:
     config.task.num_train, config.task.num_validation, config.task.num_test = 200, 50, 100
     config.task.num_functional = 50
     config.task.shots = config.task.shots[:2]
+    config_schema.pretrain_minis(config)
     for name in config_lib.MODELS:
-        config.models[name].variant = f'mini_{name}'
-        config.models[name].init = 'pretrain'
-        config.pretrain.steps[name] = 250
-        config.pretrain.learning_rate[name] = 2e-2
         config.finetune.steps[name] = {'low': 40, 'high': 400}
         config.finetune.learning_rate[name] = (1e-3,)
-    config.pretrain.batch_tokens = 4096
-    config.pretrain.row_length = 512
-    config.pretrain.warmup_steps = 50
+    config.finetune.row_length = 1024  # as long as real MATH's solutions are
     config.roles.trained = ('student',)
-    config.models.weak.params_nominal = 1.0
-    config.models.strong.params_nominal = 3.0
     config.budget.levels = ('low',)
     config.budget.strong.high = 4
-    config.sampling.max_new_tokens = 160
     config.evaluate.maj_problems = 50
     config.evaluate.maj_samples = 4

@@ -80,10 +80,11 @@ def predict(config, slice_: devices.Slice | None = None, workdir=None) -> dict:
         tokens = sum(steps for _, steps in runs) * config.finetune.batch_size[model] * (question + solution)
         # Frozen weights need no gradient of their own, a third of the operations.
         learned.append(_work(TRAIN, tokens, (4 if config.finetune.lora_rank else 6) * params[model], 2))
-        validated = len(runs) * config.finetune.checkpoints * config.task.num_validation
+        validated = len(runs) * config.finetune.checkpoints * len(splits['validation'])
         learned.append(_work(DECODE, validated * solution, 2 * params[model], 1))
         per_model = sum(len(splits[split]) for split in config.evaluate.splits)
-        per_model += config.evaluate.maj_samples * config.evaluate.maj_problems * ('test' in config.evaluate.splits)
+        if 'test' in config.evaluate.splits:
+            per_model += config.evaluate.maj_samples * min(config.evaluate.maj_problems, len(splits['test']))
         samples = (len(mine) + 1) * per_model
         answered.append(_work(DECODE, samples * solution, 2 * params[model], 3, samples))
     stages['finetune'] = _total(learned, speed)

@@ -98,7 +98,7 @@ def _read(path: Path, split: str) -> list[Problem]:
         problem_id = f'{split}/{row.get("id", number)}'
         if problem_id in problems:
             raise UserError(f'{path} line {line}: the id {row["id"]!r} was there already: ids must differ')
-        answer, solution = _number(row['answer']), str(row.get('solution') or '').strip()
+        answer, solution = _written(row['answer']), str(row.get('solution') or '').strip()
         if not solution and '####' in answer:
             solution, answer = answer, answer.rpartition('####')[2].strip()
         if not answer:
@@ -116,7 +116,7 @@ def _read(path: Path, split: str) -> list[Problem]:
     return list(problems.values())
 
 
-def _number(answer: str | int | float) -> str:
+def _written(answer: str | int | float) -> str:
     """As it is written in a prompt: 72.0 of a JSON file is 72."""
     return str(int(answer) if isinstance(answer, float) and answer.is_integer() else answer).strip()
 
