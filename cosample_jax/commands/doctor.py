@@ -336,19 +336,20 @@ def _models(config, workdir: Workdir) -> list[Check]:
         for name, entry in config_lib.own_weights(config).items()
     ]
     failed = {check.name for check in checks if check.state == FAIL}
-    wanted = [
-        (who if entry.init == 'package' else '', entry.variant, _directory(entry))
-        for who, entry in ((config_lib.field_of(name), entry) for name, entry in config_lib.own_weights(config).items())
-        if who in failed and entry.variant in sources.SOURCES
-    ]
+    own = ((config_lib.field_of(name), entry) for name, entry in config_lib.own_weights(config).items())
+    wanted = {who: entry for who, entry in own if who in failed and entry.variant in sources.SOURCES}
     if wanted:
-        names = ', '.join(dict.fromkeys(variant for _, variant, _ in wanted))
-        checks.append(Check('weights', FAIL, f'{names} can be downloaded', tuple(sources.steps(wanted))))
+        directories = {
+            entry.variant: f'weights/{entry.variant}' if entry.init == 'package' else entry.init
+            for entry in wanted.values()
+        }
+        todo = sources.steps(directories)
+        for who, entry in wanted.items():
+            if entry.init == 'package':
+                where = directories[entry.variant]
+                todo.append(f'then: --{who}.init={where}; the tokenizer is {where}/tokenizer.model')
+        checks.append(Check('weights', FAIL, f'{", ".join(directories)} can be downloaded', tuple(todo)))
     return checks + [_api(config, name) for name in config_lib.api_models(config)]
-
-
-def _directory(entry) -> str:
-    return f'weights/{entry.variant}' if entry.init == 'package' else entry.init
 
 
 def _api(config, name: str) -> Check:

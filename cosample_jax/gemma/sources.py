@@ -5,7 +5,7 @@ Kaggle/kaggle-cli) and the one of `hf` (docs/source/en/guides/cli.md of huggingf
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,13 +47,10 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def steps(wanted: Sequence[tuple[str, str, str]]) -> list[str]:
-    """What to do, line by line, to have the weights of each (who, variant, directory) in its directory. `who` is
-    config.models.<name> where its `init` is to be set to that, and '' where it is.
-    """
-    variants = {variant: directory for _, variant, directory in wanted}
-    kaggle_pages = dict.fromkeys(SOURCES[variant].kaggle_page for variant in variants)
-    huggingface_pages = dict.fromkeys(SOURCES[variant].huggingface_page for variant in variants)
+def steps(wanted: Mapping[str, str]) -> list[str]:
+    """What to do, line by line, to have the weights of each variant in the directory that `wanted` has for it."""
+    kaggle_pages = dict.fromkeys(SOURCES[variant].kaggle_page for variant in wanted)
+    huggingface_pages = dict.fromkeys(SOURCES[variant].huggingface_page for variant in wanted)
     kaggle, huggingface = kaggle_token(), huggingface_token()
     kaggle_step = (
         'pip install kaggle; make a token at https://www.kaggle.com/settings/api, then `kaggle auth login`, or '
@@ -65,14 +62,13 @@ def steps(wanted: Sequence[tuple[str, str, str]]) -> list[str]:
         f'from Hugging Face or from Kaggle, with their tokenizer (licence: {LICENCE})',
         f'HF 1. log in and accept the licence: {" ".join(huggingface_pages)}',
         f'HF 2. {f"a token is set up ({huggingface})" if huggingface else huggingface_step}',
-        *(f'HF 3. hf download {SOURCES[v].huggingface} --local-dir {where}' for v, where in variants.items()),
+        *(f'HF 3. hf download {SOURCES[v].huggingface} --local-dir {where}' for v, where in wanted.items()),
         f'Kaggle 1. log in and accept the licence: {" ".join(kaggle_pages)}',
         f'Kaggle 2. {f"a token is set up ({kaggle})" if kaggle else kaggle_step}',
         *(
             f'Kaggle 3. kaggle models instances versions download {SOURCES[v].kaggle}/1 -p {where} --untar'
-            for v, where in variants.items()
+            for v, where in wanted.items()
         ),
-        *(f'then: --{who}.init={where}; the tokenizer is {where}/tokenizer.model' for who, _, where in wanted if who),
     ]
 
 
