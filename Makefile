@@ -56,7 +56,7 @@ bench-sampler: $(VENV)-gemma/.installed-peers
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check
 	for what in peers ablation sweeps profile; do JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.sampler $$what || exit 1; done
 
-# A step of fine-tuning beside its peers' (an hour, 21 GB of memory; Tunix needs more and fails in less, see the README), then without each of its parts.
+# A step of fine-tuning beside its peers' (an hour, 21 GB of memory; Tunix needs more and fails in less, see docs/training.md), then without each of its parts.
 bench-sft: $(VENV)-gemma/.installed-peers
 	JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.peers.check
 	for what in peers ablation; do JAX_PLATFORMS=cpu $(VENV)-gemma/bin/python -m benchmarks.sft $$what || exit 1; done
