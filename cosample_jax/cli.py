@@ -151,11 +151,11 @@ def run_stages(name: str, args: SimpleNamespace) -> None:
 
 
 def _plan(args: SimpleNamespace) -> None:
-    from cosample_jax import plan
+    from cosample_jax import plan, plan_tables
     from cosample_jax.records import write_json
 
     prediction = plan.predict(args.config)
-    plan.print_table(prediction)
+    plan_tables.print_all(prediction)
     plan.require_fit(prediction)
     if not args.workdir.path('plan.json').exists():
         write_json(args.workdir.path('plan.json'), prediction)

@@ -95,10 +95,6 @@ class GcsServer:
         with self._lock:
             self._put('bucket', name, data, {})
 
-    def drop(self, name: str) -> None:
-        with self._lock:
-            del self.buckets['bucket'][name]
-
     def answer(self, method: str, path: str, query: dict[str, str], headers, body: bytes):
         """(status, headers, body) of a request."""
         with self._lock:

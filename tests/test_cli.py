@@ -30,10 +30,12 @@ def ran(monkeypatch):
     monkeypatch.setattr(stages, 'execute', execute)
     plan = types.ModuleType('cosample_jax.plan')
     plan.predict = lambda config: {'stages': {'sample': {'seconds': 2.0}}}
-    plan.print_table = lambda prediction: print('the plan')
     plan.require_fit = lambda prediction: None
-    monkeypatch.setitem(sys.modules, 'cosample_jax.plan', plan)
-    monkeypatch.setattr('cosample_jax.plan', plan, raising=False)
+    plan_tables = types.ModuleType('cosample_jax.plan_tables')
+    plan_tables.print_all = lambda prediction: print('the plan')
+    for module in (plan, plan_tables):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(module.__name__, module, raising=False)
     return made
 
 

@@ -1,5 +1,5 @@
-"""What README, docs/ and the docstrings of configs/ tell people to type is typed here, as far as its flags and its
-configuration; what they link to is there.
+"""What README, docs/ and the docstrings of configs/ and commands/ tell people to type is typed here, as far as flags
+and its configuration; what they link to is there.
 """
 
 import ast
@@ -14,9 +14,9 @@ from cosample_jax.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), ROOT / 'tpu_scripts' / 'README.md'])
-SOURCES = [*PAGES, *sorted((ROOT / 'configs').glob('*.py'))]
-# A command with ... in it is none.
-COMMAND = re.compile(r'^\s*(?:\S+> )?(?:\S*/)?cosample +([a-z-]+ .*?)(?:\s+[#(].*)?$', re.MULTILINE)
+SOURCES = [*PAGES, *sorted([*ROOT.glob('configs/*.py'), *ROOT.glob('cosample_jax/commands/*.py')])]
+# A command with ... in it is none; what is in brackets may be left out, and a remark is three spaces or a # away.
+COMMAND = re.compile(r'^\s*(?:\S+> )?(?:\S*/)?cosample +([a-z-]+) +(.*?)(?: +[#(].*| {3,}.*)?$', re.MULTILINE)
 
 
 def _commands(path: Path) -> list[str]:
@@ -26,13 +26,14 @@ def _commands(path: Path) -> list[str]:
     else:
         text = '\n'.join(re.findall(r'^ *```\w*\n(.*?)^ *```$', text, re.MULTILINE | re.DOTALL))
     lines = COMMAND.findall(re.sub(r' *\\\n *', ' ', text))
-    found = [command for line in lines for command in line.split(' && cosample ')]
+    found = [command for line in lines for command in f'{line[0]} {line[1]}'.split(' && cosample ')]
+    found = [re.sub(r'\[[^]]*\]', '', command) for command in found]
     return [command for command in found if '...' not in command and '$' not in command]
 
 
 def test_commands_are_found():
     assert sum(len(_commands(path)) for path in PAGES) > 30
-    assert all(_commands(path) for path in SOURCES if path.suffix == '.py')
+    assert all(_commands(path) for path in SOURCES if path.parent.name == 'configs')
 
 
 @pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

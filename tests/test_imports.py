@@ -38,7 +38,7 @@ ROOMS = {'sampling', 'training', 'grading', 'analysis', 'report', 'plan'}
 MAY_IMPORT = {
     # The two doors: what is typed on a command line, and in a notebook. Nobody imports them.
     'notebook': {'stages', 'commands', 'devices', 'spending'} | ROOMS,
-    'cli': {'stages', 'commands'} | ROOMS,
+    'cli': {'stages', 'commands', 'plan_tables'} | ROOMS,
     'stages': ROOMS
     | MIDDLE
     | {
@@ -55,7 +55,7 @@ MAY_IMPORT = {
     },
     'commands': ROOMS
     | MIDDLE
-    | {'stages', 'training_sets', 'memory', 'devices', 'aot', 'remotes', 'models', 'serving'},
+    | {'stages', 'training_sets', 'memory', 'devices', 'aot', 'remotes', 'models', 'serving', 'machine', 'plan_tables'},
     'judges': {'sampling', 'grading', 'memory', 'remotes'} | MIDDLE,
     'writers': {'sampling', 'memory', 'remotes'} | MIDDLE,
     'remotes': {'sampling', 'apis'} | MIDDLE,
@@ -70,6 +70,8 @@ MAY_IMPORT = {
     'training_sets': {'analysis'},
     'reuse': {'sampling'} | MIDDLE,
     'plan': MIDDLE | {'memory', 'roofline', 'devices', 'spending'},
+    'plan_tables': {'memory', 'devices', 'spending'},
+    'machine': {'gemma'},
     'spending': {'memory', 'roofline', 'devices'} | MIDDLE,
     'devices': {'sharding'},
     'memory': {'sampling', 'training', 'devices'} | MIDDLE,

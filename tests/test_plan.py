@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cosample_jax import config as config_lib
-from cosample_jax import devices, embedded, memory, plan, roofline
+from cosample_jax import devices, embedded, memory, plan, plan_tables, roofline
 from cosample_jax.errors import UserError
 from cosample_jax.gemma.config import variant
 from cosample_jax.tasks import arithmetic, prompts
@@ -165,9 +165,9 @@ def test_on_a_slice_the_plan_says_how_fast_training_can_be_at_most(repository, s
 def test_the_printed_plan_has_the_speed_of_training_and_its_assumptions(repository, steady, capsys, monkeypatch):
     monkeypatch.setenv('COLUMNS', '140')
     _, prediction = on_slice(repository, 'v5e:2x4', **{'mesh.fsdp': 8})
-    plan.print_table(prediction)
+    plan_tables.print_all(prediction)
     printed = capsys.readouterr().out.partition('fine-tuning on v5e:2x4, at most')[2]
-    assert all(line in printed for line in plan.TRAINING_ASSUMPTIONS)
+    assert all(line in printed for line in plan_tables.TRAINING_ASSUMPTIONS)
     student = next(line for line in printed.splitlines() if 'student gemma_7b' in line)
     told = prediction['training'][0]
     assert f'{1 / told["seconds"]:.3g}' in student and f'{told["hours"]["high"]:,.1f}' in student
@@ -175,7 +175,7 @@ def test_the_printed_plan_has_the_speed_of_training_and_its_assumptions(reposito
     total = hours['sampling'] + hours['training']
     assert f'in all at least {total:,.3g} hours, {8 * total:,.3g} chip-hours: ' in printed
     here = plan.predict(config_lib.finalize(config_lib.load(f'{repository}/configs/arithmetic.py:size=demo')))
-    plan.print_table(here)
+    plan_tables.print_all(here)
     assert 'at most' not in capsys.readouterr().out, 'of this machine no data sheet is known'
 
 
@@ -218,7 +218,7 @@ def test_what_was_left_out_is_printed(repository, steady, tmp_path, capsys):
         left_out,
         'tokens are a guess, 3.5 characters each: config.tokenizer is not there yet',
     ]
-    plan.print_table(prediction)
+    plan_tables.print_all(prediction)
     assert left_out in ' '.join(capsys.readouterr().out.split())
     assert main(['plan', f'--config={repository}/configs/own_data.py:{arguments}', '--show-prompt']) == 0
     shown = capsys.readouterr().out

@@ -20,11 +20,11 @@ def main(args) -> None:
             # `make libtpu` puts it beside the environment: in it, JAX would take this machine for one with a TPU.
             sys.path.append(os.path.join(sys.prefix, 'libtpu'))
         from cosample_jax import aot  # first: it tells JAX that there is no TPU to look for
-    from cosample_jax import devices, plan
+    from cosample_jax import devices, plan, plan_tables
 
     slice_ = devices.parse_slice(args.topology) if args.topology else None
     prediction = plan.predict(args.config, slice_, args.workdir)
-    plan.print_table(prediction)
+    plan_tables.print_all(prediction)
     if args.compile:
         _compile(args.config, slice_, prediction['memory'], aot)
     plan.require_fit(prediction)

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosample_jax import cli
-from cosample_jax.commands import doctor
+from cosample_jax import cli, machine
 from cosample_jax.errors import UserError
 from cosample_jax.gemma import sources
 from cosample_jax.grading import programs
@@ -32,7 +31,7 @@ TOKENS += ('KAGGLE_CONFIG_DIR', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME')
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch, tmp_path, repository):
+def probe(monkeypatch, tmp_path, repository):
     """A home of its own, a network that nobody may touch, a JAX that needs no second process, a wide terminal."""
 
     def refuse(*_):
@@ -48,8 +47,8 @@ def machine(monkeypatch, tmp_path, repository):
     monkeypatch.setenv('COLUMNS', '400')
     monkeypatch.chdir(repository)
     jax = SimpleNamespace(returncode=0, stdout='[["cpu", "cpu", 0]]\n', stderr='')
-    monkeypatch.setattr(doctor.subprocess, 'run', lambda *_, **__: jax)
-    monkeypatch.setattr(doctor.glob, 'glob', lambda pattern: [])
+    monkeypatch.setattr(machine.subprocess, 'run', lambda *_, **__: jax)
+    monkeypatch.setattr(machine.glob, 'glob', lambda pattern: [])
     return jax
 
 
@@ -103,12 +102,12 @@ def test_versions(examine, monkeypatch):
 
 def test_the_extras_are_the_packages(repository):
     extras = tomllib.loads((repository / 'pyproject.toml').read_text())['project']['optional-dependencies']
-    assert set(doctor.EXTRAS) == set(extras) - {'dev', 'test'}
+    assert set(machine.EXTRAS) == set(extras) - {'dev', 'test'}
 
 
-def test_an_accelerator_that_cannot_be_initialised_is_a_clear_line(examine, machine, monkeypatch):
-    machine.returncode, machine.stdout = 1, ''
-    machine.stderr = 'Traceback\n  File x\nRuntimeError: The TPU is already in use by process with pid 7.\n'
+def test_an_accelerator_that_cannot_be_initialised_is_a_clear_line(examine, probe, monkeypatch):
+    probe.returncode, probe.stdout = 1, ''
+    probe.stderr = 'Traceback\n  File x\nRuntimeError: The TPU is already in use by process with pid 7.\n'
     status, checks, printed = examine()
     assert status == 2 and printed.strip().endswith('not ready: devices; what to do stands above')
     assert checks['devices'][1].endswith(
@@ -116,35 +115,35 @@ def test_an_accelerator_that_cannot_be_initialised_is_a_clear_line(examine, mach
     )
 
     def hang(*_, timeout, **__):
-        raise doctor.subprocess.TimeoutExpired('python', timeout)
+        raise machine.subprocess.TimeoutExpired('python', timeout)
 
-    monkeypatch.setattr(doctor.subprocess, 'run', hang)
+    monkeypatch.setattr(machine.subprocess, 'run', hang)
     assert 'no devices in 180 s' in examine()[1]['devices'][1]
 
 
 def test_jax_is_really_asked(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-    (check,) = doctor._devices(None)
+    (check,) = machine._devices(None)
     assert check.state == 'ok' and ' x cpu' in check.detail
     monkeypatch.setenv('JAX_PLATFORMS', 'nonsense')
-    (check,) = doctor._devices(None)
+    (check,) = machine._devices(None)
     assert check.state == 'FAIL' and 'nonsense' in check.detail and check.todo
 
 
 @pytest.mark.parametrize(('platforms', 'state'), [('', 'FAIL'), ('cpu', 'warn')])
 def test_an_accelerator_that_jax_leaves_out(examine, monkeypatch, platforms, state):
-    monkeypatch.setattr(doctor.glob, 'glob', lambda pattern: ['/dev/nvidia0'] if 'nvidia' in pattern else [])
+    monkeypatch.setattr(machine.glob, 'glob', lambda pattern: ['/dev/nvidia0'] if 'nvidia' in pattern else [])
     monkeypatch.setenv('JAX_PLATFORMS', platforms)
     _, checks, printed = examine()
     assert checks['devices'][0] == state and 'NVIDIA GPU' in checks['devices'][1]
     assert ("pip install --upgrade -e '.[gpu]'" in printed) == (state == 'FAIL')
 
 
-def test_a_mesh_larger_than_the_machine(examine, machine):
+def test_a_mesh_larger_than_the_machine(examine, probe):
     status, checks, _ = examine('--config.mesh.data=2')
     assert status == 2 and checks['mesh'] == ('FAIL', 'data=2 x fsdp=1 x tensor=1 is 2 devices, and there are 1')
-    machine.stdout = '[["tpu", "TPU v5 lite", 17179869184], ["tpu", "TPU v5 lite", 17179869184]]'
+    probe.stdout = '[["tpu", "TPU v5 lite", 17179869184], ["tpu", "TPU v5 lite", 17179869184]]'
     status, checks, _ = examine('--config.mesh.data=2')
     assert status == 0 and checks['devices'][1].startswith('2 x tpu (TPU v5 lite, 16 GiB each)')
 
@@ -152,7 +151,7 @@ def test_a_mesh_larger_than_the_machine(examine, machine):
 @pytest.mark.parametrize(('free', 'state'), [(1e6, 'FAIL'), (30e6, 'warn'), (1e12, 'ok')])
 def test_disk_space(examine, monkeypatch, free, state):
     """The tiny models have 68 to 204 thousand parameters: a fine-tuning run takes a few MB, all of them tens."""
-    monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(machine.shutil, 'disk_usage', lambda path: SimpleNamespace(free=free))
     status, checks, _ = examine()
     assert checks['disk'][0] == state and (status == 2) == (state == 'FAIL')
 
@@ -228,9 +227,9 @@ def test_models_of_two_families_are_refused(examine):
     assert 'so that all models share one' in printed
 
 
-def test_the_memory_of_a_device(examine, machine):
+def test_the_memory_of_a_device(examine, probe):
     """Gemma 2 27B has 27.2 billion parameters: 51 GiB in bfloat16, 406 with what training keeps of each."""
-    machine.stdout = json.dumps([['tpu', 'TPU v5p', 95 * 2**30]] * 8)
+    probe.stdout = json.dumps([['tpu', 'TPU v5p', 95 * 2**30]] * 8)
     _, checks, printed = examine(*GEMMA2)
     assert checks['memory'][0] == 'FAIL' and 'strong takes at least 405.72 of 95 GiB' in checks['memory'][1]
     assert '\nmemory:\n  cosample plan' in printed
@@ -257,8 +256,8 @@ def test_credentials(examine, monkeypatch, tmp_path):
     assert SECRET not in printed
 
 
-def test_what_lies_on_an_object_store_is_left_alone(examine, machine):
-    machine.stdout = json.dumps([['tpu', 'TPU v5p', 500 * 2**30]])
+def test_what_lies_on_an_object_store_is_left_alone(examine, probe):
+    probe.stdout = json.dumps([['tpu', 'TPU v5p', 500 * 2**30]])
     remote = [arg.replace('=weights/', '=gs://nobody/') for arg in GEMMA2]
     status, checks, _ = examine(*remote, '--config.tokenizer=gs://nobody/tokenizer.model', '--workdir=gs://nobody/run')
     assert status == 0
